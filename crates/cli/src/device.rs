@@ -26,6 +26,7 @@ pub fn available() -> Vec<&'static str> {
 ///
 /// # Errors
 /// Names the devices that this binary was built with, and how to build others in.
+#[cfg_attr(feature = "tch", allow(deprecated, reason = "burn 0.22 still builds and runs LibTorch"))]
 pub fn open(name: &str) -> Result<Device> {
     Ok(match name {
         "flex" => Device::flex(),

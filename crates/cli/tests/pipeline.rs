@@ -80,6 +80,73 @@ fn a_killed_stage_ends_in_the_same_files() {
     }
 }
 
+/// A recipe small enough that its three stages last about a second.
+const RECIPE: &str = r#"
+[scheduler]
+prediction_type = "v_prediction"
+[autoencoder]
+crop = 32
+batch = 2
+scaling_batches = 2
+[autoencoder.network]
+block_out_channels = [4, 8]
+down_block_types = ["DownEncoderBlock2D", "DownEncoderBlock2D"]
+up_block_types = ["UpDecoderBlock2D", "UpDecoderBlock2D"]
+norm_num_groups = 2
+mid_block_add_attention = false
+[autoencoder.run]
+steps = 12
+checkpoint_every = 3
+[denoiser]
+crop = 32
+batch = 2
+[denoiser.network]
+block_out_channels = [4, 8]
+down_block_types = ["DownBlock2D", "CrossAttnDownBlock2D"]
+up_block_types = ["CrossAttnUpBlock2D", "UpBlock2D"]
+layers_per_block = 1
+attention_head_dim = 2
+cross_attention_dim = 6
+norm_num_groups = 2
+[denoiser.run]
+steps = 12
+checkpoint_every = 3
+[controlnet]
+crop = 32
+batch = 2
+[controlnet.conditioning]
+out_channels = [4, 4]
+[controlnet.run]
+steps = 12
+checkpoint_every = 3
+"#;
+
+#[test]
+fn a_killed_pretraining_ends_in_the_same_files() {
+    let photos = photographs(3);
+    let work = tempfile::tempdir().unwrap();
+    let recipe = work.path().join("recipe.toml");
+    fs::write(&recipe, RECIPE).unwrap();
+    let command = |out: &str| {
+        let mut command = support::dp2o();
+        command.arg("pretrain").arg("--config").arg(&recipe);
+        command.arg("--photographs").arg(photos.path()).arg("--out").arg(work.path().join(out));
+        command
+    };
+    let started = Instant::now();
+    succeed(&mut command("calm"));
+    let whole = started.elapsed();
+    for share in [0.3, 0.5, 0.5] {
+        let mut child = command("killed").spawn().unwrap();
+        sleep(whole.mul_f64(share));
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+    }
+    succeed(&mut command("killed"));
+    assert!(work.path().join("killed/model/unet/config.json").exists());
+    same(&hashes(&work.path().join("calm")), &hashes(&work.path().join("killed")));
+}
+
 #[test]
 fn shards_batches_and_threads_do_not_change_candidates() {
     let photos = photographs(5);

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dp2o_data::{Filter, Picture};
@@ -264,6 +264,7 @@ impl Generator {
             control_scale: self.config.control_scale,
             batch: self.config.batch,
             watch: RefCell::new(watch),
+            whole: OnceCell::new(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! A denoiser that sees one tile at a time, with the noise of the whole picture.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use dp2o_data::Picture;
 use dp2o_diffusion::Denoiser;
 use dp2o_models::sd2::{Guided, Sd2};
@@ -27,6 +27,8 @@ pub(crate) struct Tiled<'a> {
     pub batch: usize,
     /// Called with the number of tiles just done.
     pub watch: RefCell<&'a mut dyn FnMut(usize)>,
+    /// The embedded control pictures where one tile holds all: the same in every step.
+    pub whole: OnceCell<Guided<'a>>,
 }
 
 impl Denoiser for Tiled<'_> {
@@ -37,7 +39,9 @@ impl Denoiser for Tiled<'_> {
         let places: Vec<(usize, Tile)> =
             (0..samples).flat_map(|s| tiles.iter().map(move |tile| (s, *tile))).collect();
         if tiles.len() == 1 && samples <= self.batch {
-            return self.network(x, &places, t);
+            let prediction = self.whole.get_or_init(|| self.embed_whole(&device)).predict(x, t);
+            (self.watch.borrow_mut())(samples);
+            return prediction;
         }
         let (rows, columns) = (self.grid.down.tile, self.grid.across.tile);
         let mut canvases = vec![Canvas::new(self.grid, channels); samples];
@@ -58,7 +62,28 @@ impl Denoiser for Tiled<'_> {
     }
 }
 
-impl Tiled<'_> {
+impl<'a> Tiled<'a> {
+    /// Embeds each control picture once: neighbours that are equal, such as the candidates of one
+    /// group, share theirs.
+    fn embed_whole(&self, device: &Device) -> Guided<'a> {
+        let mut different: Vec<&Picture> = Vec::new();
+        let mut owners = Vec::with_capacity(self.controls.len());
+        for &picture in self.controls {
+            if different.last().is_none_or(|last| last.values != picture.values) {
+                different.push(picture);
+            }
+            owners.push(different.len() as i64 - 1);
+        }
+        let values: Vec<f32> = different.iter().flat_map(|p| p.values.iter().copied()).collect();
+        let shape = [different.len(), 3, different[0].height, different[0].width];
+        let embedded =
+            self.model.controlnet.embed(Tensor::from_data(TensorData::new(values, shape), device));
+        let owners =
+            Tensor::<1, Int>::from_data(TensorData::new(owners, [self.controls.len()]), device);
+        let embedded = embedded.select(0, owners); // [samples, c, h, w]
+        Guided::embedded(self.model, embedded, self.guidance).with_scale(self.control_scale)
+    }
+
     fn network(&self, x: Tensor<4>, places: &[(usize, Tile)], t: usize) -> Tensor<4> {
         let control = self.control(places, &x.device());
         let guided = Guided::new(self.model, control, self.guidance).with_scale(self.control_scale);

@@ -26,9 +26,16 @@ impl<'a> Guided<'a> {
     /// # Shapes
     /// - control: `[b, 3, H, W]` in [0, 1]
     pub fn new(model: &'a Sd2, control: Tensor<4>, guidance: f64) -> Self {
+        Self::embedded(model, model.controlnet.embed(control), guidance)
+    }
+
+    /// For control pictures that have been through [`ControlNet::embed`](super::ControlNet::embed).
+    ///
+    /// # Shapes
+    /// - control: `[b, channels, h, w]`
+    pub fn embedded(model: &'a Sd2, control: Tensor<4>, guidance: f64) -> Self {
         let [batch, ..] = control.dims();
         let (positive, negative) = (model.prompt.positive(batch), model.prompt.negative(batch));
-        let control = model.controlnet.embed(control);
         Self { model, positive, negative, control, guidance, scale: 1.0 }
     }
 
