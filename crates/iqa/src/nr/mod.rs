@@ -6,9 +6,11 @@ mod brisque_svm;
 mod niqe;
 mod niqe_model;
 mod piqe;
+mod topiq;
 
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
 pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
 pub use piqe::Piqe;
+pub use topiq::TopiqNr;

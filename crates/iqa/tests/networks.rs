@@ -1,0 +1,60 @@
+//! Metrics on deep networks against pyiqa 0.1.16, with weights drawn from their names.
+#![allow(clippy::unwrap_used)]
+
+use burn::tensor::Device;
+use dp2o_data::Picture;
+use dp2o_iqa::FullReference;
+use dp2o_iqa::NoReference;
+use dp2o_iqa::fr::TopiqFr;
+use dp2o_iqa::nr::TopiqNr;
+use dp2o_parity::{Fixture, check, drawn};
+
+const PYIQA: &str = "pyiqa 0.1.16";
+/// Rows and columns of the committed pictures.
+const SIZES: [&str; 8] =
+    ["16x16", "21x24", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200"];
+
+/// A picture and its reference.
+fn pair(size: &str) -> [Picture; 2] {
+    let fixture = Fixture::open(&format!("iqa/pair-{size}.safetensors"));
+    ["image", "reference"].map(|side| {
+        let (shape, bytes) = fixture.u8(side);
+        let values = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
+        Picture::new(shape[2], shape[1], values)
+    })
+}
+
+/// The largest difference from the fixture's scores, `SIZE.image` and `SIZE.reference`.
+fn largest(fixture: &Fixture, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 {
+    let mut worst = 0.0_f64;
+    for size in SIZES {
+        let ours = score(&pair(size));
+        for (side, ours) in ["image", "reference"].into_iter().zip(ours) {
+            let theirs = fixture.f64(&format!("{size}.{side}")).1[0];
+            println!("{size} {side}: {ours} against {theirs}: {:e}", (ours - theirs).abs());
+            worst = worst.max((ours - theirs).abs());
+        }
+    }
+    worst
+}
+
+#[test]
+fn topiq_fr() {
+    let fixture = Fixture::open("iqa/topiq-fr.safetensors");
+    let metric = TopiqFr::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    let worst = largest(&fixture, |[image, reference]| {
+        let prepared = metric.prepare(reference).unwrap();
+        [image, reference].map(|picture| metric.score(picture, &prepared).unwrap())
+    });
+    // Measured 2.4e-6; allowed 1e-4..
+    check("iqa", "topiq-fr", PYIQA, worst, 1e-4);
+}
+
+#[test]
+fn topiq_nr() {
+    let fixture = Fixture::open("iqa/topiq-nr.safetensors");
+    let metric = TopiqNr::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    let worst = largest(&fixture, |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
+    // Measured 2.6e-6; allowed 1e-4..
+    check("iqa", "topiq-nr", PYIQA, worst, 1e-4);
+}
