@@ -6,16 +6,19 @@ use dp2o_data::Picture;
 use dp2o_iqa::FullReference;
 use dp2o_iqa::NoReference;
 use dp2o_iqa::fr::TopiqFr;
-use dp2o_iqa::nr::TopiqNr;
+use dp2o_iqa::nr::{TopiqIaa, TopiqNr};
 use dp2o_parity::{Fixture, check, drawn};
 
 const PYIQA: &str = "pyiqa 0.1.16";
-/// Rows and columns of the committed pictures.
-const SIZES: [&str; 8] =
-    ["16x16", "21x24", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200"];
+/// Rows and columns of the committed pictures, and one pair that is larger than any network's input.
+const SIZES: [&str; 9] =
+    ["16x16", "21x24", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200", "formula"];
 
 /// A picture and its reference.
 fn pair(size: &str) -> [Picture; 2] {
+    if size == "formula" {
+        return [1, 2].map(|shift| formula(300, 1030, shift));
+    }
     let fixture = Fixture::open(&format!("iqa/pair-{size}.safetensors"));
     ["image", "reference"].map(|side| {
         let (shape, bytes) = fixture.u8(side);
@@ -24,10 +27,20 @@ fn pair(size: &str) -> [Picture; 2] {
     })
 }
 
+/// Stripes whose width varies, as in tests/fixtures/generate/iqa_pictures.py.
+fn formula(height: usize, width: usize, shift: usize) -> Picture {
+    let values = (0..3 * height * width).map(|i| {
+        let (c, y, x) = (i / (height * width), i / width % height, i % width);
+        ((3 * x + 5 * y + 40 * c + (x * x + 2 * y * y) / 512 * shift) % 256) as f32 / 255.0
+    });
+    Picture::new(width, height, values.collect())
+}
+
 /// The largest difference from the fixture's scores, `SIZE.image` and `SIZE.reference`.
 fn largest(fixture: &Fixture, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 {
-    let mut worst = 0.0_f64;
-    for size in SIZES {
+    let mut worst: f64 = 0.0;
+    let names = fixture.names();
+    for size in SIZES.into_iter().filter(|size| names.contains(&format!("{size}.image"))) {
         let ours = score(&pair(size));
         for (side, ours) in ["image", "reference"].into_iter().zip(ours) {
             let theirs = fixture.f64(&format!("{size}.{side}")).1[0];
@@ -57,4 +70,13 @@ fn topiq_nr() {
     let worst = largest(&fixture, |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
     // Measured 2.6e-6; allowed 1e-4..
     check("iqa", "topiq-nr", PYIQA, worst, 1e-4);
+}
+
+#[test]
+fn topiq_iaa() {
+    let fixture = Fixture::open("iqa/topiq-iaa.safetensors");
+    let metric = TopiqIaa::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    let worst = largest(&fixture, |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
+    // Measured 1.5e-6; allowed 1e-5.
+    check("iqa", "topiq-iaa, range 9", PYIQA, worst, 1e-5);
 }

@@ -4,4 +4,5 @@ pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod layers;
 pub(crate) mod resnet50;
+pub(crate) mod swin;
 pub(crate) mod topiq;

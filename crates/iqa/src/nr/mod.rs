@@ -7,6 +7,7 @@ mod niqe;
 mod niqe_model;
 mod piqe;
 mod topiq;
+mod topiq_iaa;
 
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
@@ -14,3 +15,4 @@ pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
 pub use piqe::Piqe;
 pub use topiq::TopiqNr;
+pub use topiq_iaa::TopiqIaa;
