@@ -1,6 +1,7 @@
 //! Networks that metrics run, never train: plain tensors read from published weights.
 
 pub(crate) mod attention;
+pub(crate) mod clip;
 pub(crate) mod conv;
 pub(crate) mod layers;
 pub(crate) mod resnet50;

@@ -62,7 +62,7 @@ impl NoReference for TopiqIaa {
 
     fn score(&self, picture: &Picture) -> Result<f64> {
         let side = BACKBONE.side;
-        let picture = picture.resize(side, side, Filter::TorchBilinearAntialiased);
+        let picture = picture.resize(side, side, Filter::TorchBilinearAntialias);
         let maps = self.backbone.forward(standardised(&picture, IMAGENET, &self.device));
         let gated = maps.into_iter().zip(&self.gates).map(|(map, gate)| gate.forward(map));
         number(self.head.forward(gated.collect()), Self::NAME)
