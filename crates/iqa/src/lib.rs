@@ -48,4 +48,5 @@ mod weights;
 
 pub use error::{MetricError, Result};
 pub use metric::{FullReference, Metric, NoReference, Prepared};
+pub use net::shared::Networks;
 pub use weights::fetch;

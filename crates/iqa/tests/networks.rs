@@ -3,11 +3,10 @@
 
 use burn::tensor::Device;
 use dp2o_data::Picture;
-use dp2o_iqa::FullReference;
-use dp2o_iqa::NoReference;
 use dp2o_iqa::fr::TopiqFr;
-use dp2o_iqa::nr::{TopiqIaa, TopiqNr};
-use dp2o_parity::{Fixture, check, drawn};
+use dp2o_iqa::nr::{ClipIqa, ClipIqaPlus, TopiqIaa, TopiqNr};
+use dp2o_iqa::{FullReference, Networks, NoReference};
+use dp2o_parity::{Fixture, check, drawn, workspace};
 
 const PYIQA: &str = "pyiqa 0.1.16";
 /// Rows and columns of the committed pictures, and one pair that is larger than any network's input.
@@ -36,14 +35,14 @@ fn formula(height: usize, width: usize, shift: usize) -> Picture {
     Picture::new(width, height, values.collect())
 }
 
-/// The largest difference from the fixture's scores, `SIZE.image` and `SIZE.reference`.
-fn largest(fixture: &Fixture, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 {
+/// The largest difference from the fixture's scores, `PREFIXSIZE.image` and `PREFIXSIZE.reference`.
+fn largest(fixture: &Fixture, prefix: &str, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 {
     let mut worst: f64 = 0.0;
     let names = fixture.names();
-    for size in SIZES.into_iter().filter(|size| names.contains(&format!("{size}.image"))) {
+    for size in SIZES.into_iter().filter(|size| names.contains(&format!("{prefix}{size}.image"))) {
         let ours = score(&pair(size));
         for (side, ours) in ["image", "reference"].into_iter().zip(ours) {
-            let theirs = fixture.f64(&format!("{size}.{side}")).1[0];
+            let theirs = fixture.f64(&format!("{prefix}{size}.{side}")).1[0];
             println!("{size} {side}: {ours} against {theirs}: {:e}", (ours - theirs).abs());
             worst = worst.max((ours - theirs).abs());
         }
@@ -55,7 +54,7 @@ fn largest(fixture: &Fixture, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 
 fn topiq_fr() {
     let fixture = Fixture::open("iqa/topiq-fr.safetensors");
     let metric = TopiqFr::load(&drawn::file(&fixture), &Device::flex()).unwrap();
-    let worst = largest(&fixture, |[image, reference]| {
+    let worst = largest(&fixture, "", |[image, reference]| {
         let prepared = metric.prepare(reference).unwrap();
         [image, reference].map(|picture| metric.score(picture, &prepared).unwrap())
     });
@@ -67,7 +66,7 @@ fn topiq_fr() {
 fn topiq_nr() {
     let fixture = Fixture::open("iqa/topiq-nr.safetensors");
     let metric = TopiqNr::load(&drawn::file(&fixture), &Device::flex()).unwrap();
-    let worst = largest(&fixture, |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
+    let worst = largest(&fixture, "", |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
     // Measured 2.6e-6; allowed 1e-4..
     check("iqa", "topiq-nr", PYIQA, worst, 1e-4);
 }
@@ -76,7 +75,29 @@ fn topiq_nr() {
 fn topiq_iaa() {
     let fixture = Fixture::open("iqa/topiq-iaa.safetensors");
     let metric = TopiqIaa::load(&drawn::file(&fixture), &Device::flex()).unwrap();
-    let worst = largest(&fixture, |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
+    let worst = largest(&fixture, "", |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
     // Measured 1.5e-6; allowed 1e-5.
     check("iqa", "topiq-iaa, range 9", PYIQA, worst, 1e-5);
+}
+
+#[test]
+fn clipiqa() {
+    let device = Device::flex();
+    let fixture = Fixture::open("iqa/clipiqa.safetensors");
+    let clip = drawn::file(&fixture);
+    let networks = Networks::default();
+    let compare = |name: &str, metric: &dyn Fn(&Picture) -> f64| {
+        largest(&fixture, &format!("{name}."), |pair| [0, 1].map(|i| metric(&pair[i])))
+    };
+    // Both on one image tower.
+    let plain = ClipIqa::load(&clip, &networks, &device).unwrap();
+    let prompts = |file: &str| workspace().join("tests/fixtures/iqa").join(file);
+    let load = |file| ClipIqaPlus::load(&clip, &prompts(file), &networks, &device).unwrap();
+    let plus = load("clipiqa-prompts.pth");
+    // Measured 3.0e-7, 1.7e-6 and 1.2e-6; allowed 1e-5.
+    check("iqa", "clipiqa", PYIQA, compare("clipiqa", &|p| plain.score(p).unwrap()), 1e-5);
+    check("iqa", "clipiqa+", PYIQA, compare("clipiqa+", &|p| plus.score(p).unwrap()), 1e-5);
+    let later = load("clipiqa-prompts-512.pth");
+    let worst = compare("clipiqa+.512", &|p| later.score(p).unwrap());
+    check("iqa", "clipiqa+, prompts learnt at 512 pixels", PYIQA, worst, 1e-5);
 }

@@ -5,5 +5,6 @@ pub(crate) mod clip;
 pub(crate) mod conv;
 pub(crate) mod layers;
 pub(crate) mod resnet50;
+pub(crate) mod shared;
 pub(crate) mod swin;
 pub(crate) mod topiq;

@@ -3,6 +3,7 @@
 mod brisque;
 mod brisque_package;
 mod brisque_svm;
+mod clipiqa;
 mod niqe;
 mod niqe_model;
 mod piqe;
@@ -11,6 +12,7 @@ mod topiq_iaa;
 
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
+pub use clipiqa::{ClipIqa, ClipIqaPlus};
 pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
 pub use piqe::Piqe;
