@@ -3,8 +3,8 @@
 
 use burn::tensor::Device;
 use dp2o_data::Picture;
-use dp2o_iqa::fr::TopiqFr;
-use dp2o_iqa::nr::{ClipIqa, ClipIqaPlus, TopiqIaa, TopiqNr};
+use dp2o_iqa::fr::{AfineFr, TopiqFr};
+use dp2o_iqa::nr::{AfineNr, ClipIqa, ClipIqaPlus, TopiqIaa, TopiqNr};
 use dp2o_iqa::{FullReference, Networks, NoReference};
 use dp2o_parity::{Fixture, check, drawn, workspace};
 
@@ -100,4 +100,40 @@ fn clipiqa() {
     let later = load("clipiqa-prompts-512.pth");
     let worst = compare("clipiqa+.512", &|p| later.score(p).unwrap());
     check("iqa", "clipiqa+, prompts learnt at 512 pixels", PYIQA, worst, 1e-5);
+}
+
+#[test]
+fn afine() {
+    let device = Device::flex();
+    let fixture = Fixture::open("iqa/afine.safetensors");
+    let file = drawn::file(&fixture);
+    let networks = Networks::default();
+    let fidelity = AfineFr::load(&file, &networks, &device).unwrap();
+    let worst = largest(&fixture, "fr.", |[image, reference]| {
+        let prepared = fidelity.prepare(reference).unwrap();
+        [image, reference].map(|picture| fidelity.score(picture, &prepared).unwrap())
+    });
+    // Measured 5.5e-7; allowed 1e-5 of the range.
+    check("iqa", "afine-fr, range 4", PYIQA, worst, 4e-5);
+    let naturalness = AfineNr::load(&file, &networks, &device).unwrap();
+    let worst =
+        largest(&fixture, "nr.", |pair| [0, 1].map(|i| naturalness.score(&pair[i]).unwrap()));
+    // Measured 3.5e-6; allowed 1e-5 of the range.
+    check("iqa", "afine-nr, range 4", PYIQA, worst, 4e-5);
+
+    // With one encoder for both, the second finds what the first has left.
+    let [image, reference] = pair("37x53");
+    let prepared = fidelity.prepare(&reference).unwrap();
+    let together = [fidelity.score(&image, &prepared).unwrap(), naturalness.score(&image).unwrap()];
+    drop(naturalness);
+    let alone = AfineNr::load(&file, &Networks::default(), &device).unwrap();
+    assert_eq!(
+        together,
+        [fidelity.score(&image, &prepared).unwrap(), alone.score(&image).unwrap()]
+    );
+
+    // Identical grey pictures: pyiqa answers 0.7677, from rounding.
+    let grey = Picture::from_rgb8(224, 224, &[200; 3 * 224 * 224]);
+    let identical = [&grey, &image].map(|picture| fidelity.compare(picture, picture).unwrap());
+    assert!((identical[0] - identical[1]).abs() < 1e-5, "{identical:?}");
 }

@@ -1,5 +1,6 @@
 //! Metrics that compare a picture with its reference.
 
+mod afine;
 mod ms_ssim;
 mod psnr;
 mod ssim;
@@ -7,6 +8,7 @@ mod ssimulacra2;
 mod st_lpips;
 mod topiq;
 
+pub use afine::{AfineFr, AfineReference};
 pub use ms_ssim::MsSsim;
 pub use psnr::{Psnr, PsnrY};
 pub use ssim::{Ssim, SsimStatistics, SsimY};

@@ -1,5 +1,6 @@
 //! Networks that metrics run, never train: plain tensors read from published weights.
 
+pub(crate) mod afine;
 pub(crate) mod attention;
 pub(crate) mod clip;
 pub(crate) mod conv;

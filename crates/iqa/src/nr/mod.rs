@@ -1,5 +1,6 @@
 //! Metrics that look at a picture alone.
 
+mod afine;
 mod brisque;
 mod brisque_package;
 mod brisque_svm;
@@ -10,6 +11,7 @@ mod piqe;
 mod topiq;
 mod topiq_iaa;
 
+pub use afine::AfineNr;
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
 pub use clipiqa::{ClipIqa, ClipIqaPlus};
