@@ -94,7 +94,7 @@ fn clipiqa() {
     let prompts = |file: &str| workspace().join("tests/fixtures/iqa").join(file);
     let load = |file| ClipIqaPlus::load(&clip, &prompts(file), &networks, &device).unwrap();
     let plus = load("clipiqa-prompts.pth");
-    // Measured 3.0e-7, 1.7e-6 and 1.2e-6; allowed 1e-5.
+    // Measured 3.0e-7, 2.5e-6 and 1.2e-6; allowed 1e-5.
     check("iqa", "clipiqa", PYIQA, compare("clipiqa", &|p| plain.score(p).unwrap()), 1e-5);
     check("iqa", "clipiqa+", PYIQA, compare("clipiqa+", &|p| plus.score(p).unwrap()), 1e-5);
     let later = load("clipiqa-prompts-512.pth");
