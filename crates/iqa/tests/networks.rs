@@ -5,18 +5,21 @@ use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::fr::{AfineFr, TopiqFr};
 use dp2o_iqa::nr::{AfineNr, ClipIqa, ClipIqaPlus, TopiqIaa, TopiqNr};
-use dp2o_iqa::{FullReference, Networks, NoReference};
+use dp2o_iqa::{FullReference, MetricError, Networks, NoReference};
 use dp2o_parity::{Fixture, check, drawn, workspace};
 
 const PYIQA: &str = "pyiqa 0.1.16";
-/// Rows and columns of the committed pictures, and one pair that is larger than any network's input.
-const SIZES: [&str; 9] =
-    ["16x16", "21x24", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200", "formula"];
+/// Rows and columns of the committed pictures.
+const SIZES: [&str; 8] =
+    ["16x16", "21x24", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200"];
+/// Rows and columns of pictures by formula: larger than any network's input, and flatter than any
+/// stride.
+const FORMULAS: [(&str, [usize; 2]); 2] = [("300x1030", [300, 1030]), ("3x40", [3, 40])];
 
 /// A picture and its reference.
 fn pair(size: &str) -> [Picture; 2] {
-    if size == "formula" {
-        return [1, 2].map(|shift| formula(300, 1030, shift));
+    if let Some((_, shape)) = FORMULAS.iter().find(|(name, _)| *name == size) {
+        return [1, 2].map(|shift| formula(*shape, shift));
     }
     let fixture = Fixture::open(&format!("iqa/pair-{size}.safetensors"));
     ["image", "reference"].map(|side| {
@@ -27,7 +30,7 @@ fn pair(size: &str) -> [Picture; 2] {
 }
 
 /// Stripes whose width varies, as in tests/fixtures/generate/iqa_pictures.py.
-fn formula(height: usize, width: usize, shift: usize) -> Picture {
+fn formula([height, width]: [usize; 2], shift: usize) -> Picture {
     let values = (0..3 * height * width).map(|i| {
         let (c, y, x) = (i / (height * width), i / width % height, i % width);
         ((3 * x + 5 * y + 40 * c + (x * x + 2 * y * y) / 512 * shift) % 256) as f32 / 255.0
@@ -39,7 +42,8 @@ fn formula(height: usize, width: usize, shift: usize) -> Picture {
 fn largest(fixture: &Fixture, prefix: &str, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 {
     let mut worst: f64 = 0.0;
     let names = fixture.names();
-    for size in SIZES.into_iter().filter(|size| names.contains(&format!("{prefix}{size}.image"))) {
+    let sizes = SIZES.into_iter().chain(FORMULAS.map(|(name, _)| name));
+    for size in sizes.filter(|size| names.contains(&format!("{prefix}{size}.image"))) {
         let ours = score(&pair(size));
         for (side, ours) in ["image", "reference"].into_iter().zip(ours) {
             let theirs = fixture.f64(&format!("{prefix}{size}.{side}")).1[0];
@@ -132,8 +136,37 @@ fn afine() {
         [fidelity.score(&image, &prepared).unwrap(), alone.score(&image).unwrap()]
     );
 
-    // Identical grey pictures: pyiqa answers 0.7677, from rounding.
+    // Identical pictures without variation: pyiqa answers 0.7677 and -0.0614, from rounding.
     let grey = Picture::from_rgb8(224, 224, &[200; 3 * 224 * 224]);
-    let identical = [&grey, &image].map(|picture| fidelity.compare(picture, picture).unwrap());
-    assert!((identical[0] - identical[1]).abs() < 1e-5, "{identical:?}");
+    let identical = [&image, &grey, &formula([3, 40], 2)].map(|p| fidelity.compare(p, p).unwrap());
+    assert!(identical.iter().all(|v| (v - identical[0]).abs() < 1e-5), "{identical:?}");
+}
+
+#[test]
+fn what_a_network_cannot_take_is_refused() {
+    let device = Device::flex();
+    let networks = Networks::default();
+    let fixtures = workspace().join("tests/fixtures/iqa");
+    let wrong = fixtures.join("clipiqa-prompts-512.pth");
+    let prompts = fixtures.join("clipiqa-prompts.pth");
+    let clip = drawn::file(&Fixture::open("iqa/clipiqa.safetensors"));
+    let plus = |clip, prompts| ClipIqaPlus::load(clip, prompts, &networks, &device).map(drop);
+    for (answer, tensor, expected) in [
+        (TopiqFr::load(&wrong, &device).map(drop), "params.semantic_model.conv1", "cfanet_fr"),
+        (TopiqNr::load(&wrong, &device).map(drop), "params.semantic_model.conv1", "cfanet_nr"),
+        (TopiqIaa::load(&wrong, &device).map(drop), "params.weight_pool.0", "cfanet_iaa"),
+        (ClipIqa::load(&wrong, &networks, &device).map(drop), "token_embedding", "RN50.pt"),
+        (plus(&wrong, &prompts), "token_embedding", "RN50.pt"),
+        (plus(&clip, &fixtures.join("st-lpips-zip.pth")), "", "CLIP-IQA+_learned_prompts"),
+        (AfineFr::load(&wrong, &networks, &device).map(drop), "fidelity.alpha", "afine.pth"),
+        (AfineNr::load(&wrong, &networks, &device).map(drop), "natural", "afine.pth"),
+    ] {
+        let message = answer.unwrap_err().to_string();
+        assert!(message.contains(tensor) && message.contains(expected), "{message}");
+    }
+
+    let metric = ClipIqa::load(&clip, &networks, &device).unwrap();
+    assert!(metric.score(&formula([31, 40], 1)).is_ok());
+    let error = metric.score(&formula([40, 30], 1)).unwrap_err();
+    assert!(matches!(error, MetricError::TooSmall { width: 30, needed: 31, .. }), "{error}");
 }

@@ -23,7 +23,7 @@ const TINY: f64 = 1e-10;
 ///
 /// Takes pictures of any size: sides that are no multiples of 32 are enlarged to the next, bicubic,
 /// as the authors' code does; pyiqa refuses them. Covariances are taken about the means: pyiqa's
-/// difference of large numbers is mere rounding where pictures are flat.
+/// difference of large numbers is mere rounding where features hardly vary, as in flat pictures.
 ///
 /// Source: Chen, Wu, Ma and Zhang (2025), "Toward generalized image quality assessment: relaxing the
 /// perfect reference quality assumption"; numbers as pyiqa 0.1.16, `afine_fr`.
