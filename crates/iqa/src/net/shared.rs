@@ -14,7 +14,14 @@ use crate::Result;
 ///
 /// Holds on to nothing by itself: a network lives as long as a metric that uses it.
 #[derive(Debug, Default)]
-pub struct Networks(Mutex<Vec<(TypeId, PathBuf, Weak<dyn Any + Send + Sync>)>>);
+pub struct Networks(Mutex<Vec<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    kind: TypeId,
+    file: PathBuf,
+    network: Weak<dyn Any + Send + Sync>,
+}
 
 impl Networks {
     /// The network of this type from this file, read by `load` unless a metric has it already.
@@ -24,15 +31,16 @@ impl Networks {
         load: impl FnOnce() -> Result<N>,
     ) -> Result<Arc<N>> {
         let mut networks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same =
-            |(kind, file, _): &&(TypeId, PathBuf, _)| *kind == TypeId::of::<N>() && file == path;
-        let known = networks.iter().find(same).and_then(|(.., network)| network.upgrade());
-        if let Some(network) = known.and_then(|network| network.downcast::<N>().ok()) {
+        let kind = TypeId::of::<N>();
+        let known = networks.iter().filter(|known| known.kind == kind && known.file == path);
+        let network =
+            known.filter_map(|known| known.network.upgrade()?.downcast::<N>().ok()).next();
+        if let Some(network) = network {
             return Ok(network);
         }
         let network = Arc::new(load()?);
         let any: Arc<dyn Any + Send + Sync> = network.clone();
-        networks.push((TypeId::of::<N>(), path.into(), Arc::downgrade(&any)));
+        networks.push(Known { kind, file: path.into(), network: Arc::downgrade(&any) });
         Ok(network)
     }
 }
@@ -111,7 +119,9 @@ mod tests {
         assert_eq!(*networks.get(b, || Ok(3_u32)).unwrap(), 3);
         assert_eq!(*networks.get(a, || Ok(4_u64)).unwrap(), 4);
         drop(first);
-        assert_eq!(*networks.get(a, || Ok(5_u32)).unwrap(), 5);
+        let again = networks.get(a, || Ok(5_u32)).unwrap();
+        assert_eq!(*again, 5);
+        assert!(Arc::ptr_eq(&again, &networks.get(a, || Ok(6_u32)).unwrap()));
         let error = MetricError::MissingReference { metric: "x" };
         assert!(networks.get::<u8>(a, || Err(error)).is_err());
     }

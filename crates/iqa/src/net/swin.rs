@@ -65,11 +65,11 @@ impl Swin {
         let norm = LayerNorm::load(store, "patch_embed.norm", first, EPS, device)?;
         let stage = |i: usize| {
             let store = store.under(&format!("layers.{i}"));
-            let (width, side) = (first << i, config.side / PATCH >> i);
+            let (width, side) = (first << i, (config.side / PATCH) >> i);
             let windows = Windows::new(config.window, side);
             let block = |j: usize| {
                 let store = store.under(&format!("blocks.{j}"));
-                let windows = if j % 2 == 0 { windows } else { windows.shifted() };
+                let windows = if j.is_multiple_of(2) { windows } else { windows.shifted() };
                 Block::load(&store, width, config.heads[i], windows, device)
             };
             let blocks = (0..config.depths[i]).map(block).collect::<Result<_>>()?;

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use dp2o_data::Picture;
 use dp2o_schema::Direction;
 
-use crate::net::clip::{COLOURS, ImageResNet50, SPACE, Text};
+use crate::net::clip::{COLOURS, ImageResNet50, Text};
 use crate::net::layers::{number, standardised};
 use crate::net::shared::{Networks, Shared};
 use crate::plane::at_least;
@@ -90,7 +90,7 @@ impl ClipIqaPlus {
         let store = Store::open(clip, CLIP)?;
         let text = Text::load(&store, device)?;
         let encode = |(i, words): (usize, &[i64; 3])| {
-            let context = learnt.clone().slice([i..i + 1]).squeeze_dim::<2>(0); // [CONTEXT, WORD]
+            let context = learnt.clone().narrow(0, i, 1).squeeze_dim::<2>(0); // [CONTEXT, WORD]
             let half = |start| context.clone().narrow(0, start, CONTEXT / 2);
             text.encode(Tensor::cat(vec![half(0), text.embed(words), half(CONTEXT / 2)], 0))
         };

@@ -18,12 +18,12 @@ use crate::Result;
 use crate::weights::Store;
 
 pub(crate) use resnet::ImageResNet50;
-pub(crate) use text::{Text, WORDS};
+pub(crate) use text::Text;
 pub(crate) use vit::ImageTransformer;
 
 /// Mean and deviation of red, green and blue in CLIP's training pictures, on colours in `[0, 1]`.
 pub(crate) const COLOURS: [[f32; 3]; 2] =
-    [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]];
+    [[0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]];
 /// Features of the common space of pictures and texts in the ResNet-50 variant.
 pub(crate) const SPACE: usize = 1024;
 /// Of every layer normalisation.

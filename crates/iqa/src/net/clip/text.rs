@@ -6,7 +6,7 @@ use crate::net::layers::LayerNorm;
 use crate::weights::Store;
 
 /// Tokens that CLIP's vocabulary knows.
-pub(crate) const WORDS: usize = 49_408;
+const WORDS: usize = 49_408;
 /// Begins every text.
 const START: i64 = 49_406;
 /// Ends every text.
@@ -55,7 +55,7 @@ impl Text {
     pub fn encode(&self, tokens: Tensor<2>) -> Tensor<2> {
         let x = Tensor::cat(vec![self.embed(&[START]), tokens, self.embed(&[END])], 0);
         let count = x.dims()[0];
-        let mut x = (x + self.positions.clone().slice([0..count])).unsqueeze::<3>();
+        let mut x = (x + self.positions.clone().narrow(0, 0, count)).unsqueeze::<3>();
         // A token sees those before it and itself, so that nothing behind the end token matters.
         let ahead = Tensor::<2>::full([count, count], f32::NEG_INFINITY, &x.device()).triu(1);
         for block in &self.blocks {
