@@ -38,6 +38,7 @@ mod filter;
 pub mod fr;
 mod linalg;
 mod metric;
+mod net;
 pub mod nr;
 mod nss;
 mod plane;
@@ -47,4 +48,5 @@ mod weights;
 
 pub use error::{MetricError, Result};
 pub use metric::{FullReference, Metric, NoReference, Prepared};
+pub use net::shared::Networks;
 pub use weights::fetch;

@@ -5,6 +5,8 @@
 //! `target/parity/`; the binary `parity` collects those into `docs/parity.md`.
 #![allow(clippy::expect_used, clippy::panic, reason = "test support: a failure is a failed test")]
 
+pub mod drawn;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -159,7 +161,9 @@ pub fn check(area: &str, name: &str, reference: &str, measured: f64, allowed: f6
 
 /// Where [`check`] leaves its figures.
 pub fn records() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from);
-    target.join("parity")
+    target().join("parity")
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }

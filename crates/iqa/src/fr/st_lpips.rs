@@ -7,7 +7,7 @@ use dp2o_data::Picture;
 use dp2o_schema::Direction;
 
 use crate::plane::{at_least, same_size};
-use crate::weights::{Array, TorchFile, read_hashed, weights_error};
+use crate::weights::Store;
 use crate::{FullReference, MetricError, Result};
 
 /// Below this side, a reflection inside the network would reach past the map.
@@ -62,44 +62,29 @@ impl StLpips {
     /// # Errors
     /// Names the file and the tensor that is missing or misshapen.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let (bytes, hash) = read_hashed(path)?;
-        let wrong = |detail: String| weights_error(path, EXPECTED, detail);
-        let file = TorchFile::read(&bytes).map_err(wrong)?;
-        let mut tensors = file.dictionary().map_err(wrong)?;
-        let mut take = |name: String, shape: &[Option<usize>]| -> Result<Array> {
-            let array = tensors
-                .remove(&name)
-                .ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
-            let fits = array.shape.len() == shape.len()
-                && array.shape.iter().zip(shape).all(|(a, b)| b.is_none_or(|b| b == *a));
-            if fits { Ok(array) } else { Err(wrong(misshapen(&name, &array.shape, shape))) }
-        };
+        let store = Store::open(path, EXPECTED)?;
         let mut input = 3;
         let mut convs = Vec::with_capacity(5);
         let mut heads = Vec::with_capacity(5);
         for (tap, ((name, padding), side)) in CONVS.into_iter().zip([11, 5, 3, 3, 3]).enumerate() {
-            let wanted = [None, Some(input), Some(side), Some(side)];
-            let weight = take(format!("{name}.weight"), &wanted)?;
-            let width = weight.shape[0];
-            let bias = take(format!("{name}.bias"), &[Some(width)])?;
-            let head = [Some(1), Some(width), Some(1), Some(1)];
-            let head = take(format!("lin{tap}.model.1.weight"), &head)?;
-            convs.push(Conv {
-                weight: tensor(&weight, [width, input, side, side], device),
-                bias: tensor(&bias, [width], device),
-                padding,
-            });
-            heads.push(tensor(&head, [1, width, 1, 1], device));
+            let name = format!("{name}.weight");
+            let width = store.shape(&name).and_then(|shape| shape.first()).copied().unwrap_or(0);
+            let weight = store.tensor(&name, [width, input, side, side], device)?;
+            let bias = store.tensor(&name.replace("weight", "bias"), [width], device)?;
+            let head =
+                store.tensor(&format!("lin{tap}.model.1.weight"), [1, width, 1, 1], device)?;
+            convs.push(Conv { weight, bias, padding });
+            heads.push(head);
             input = width;
         }
-        let internal = |_| wrong("five layers were not read".into());
+        let internal = |_| store.wrong("five layers were not read");
         Ok(Self {
             convs: convs.try_into().map_err(|_| internal(()))?,
             heads: heads.try_into().map_err(|_| internal(()))?,
             shift: Tensor::<1>::from_data(SHIFT, device).reshape([1, 3, 1, 1]),
             scale: Tensor::<1>::from_data(SCALE, device).reshape([1, 3, 1, 1]),
             device: device.clone(),
-            hash,
+            hash: store.hash().into(),
         })
     }
 
@@ -176,15 +161,4 @@ fn low_pass(x: Tensor<4>) -> Tensor<4> {
     let window = window.expand([channels, 1, 3, 3]);
     let x = x.pad([(2, 2), (2, 2)], PadMode::Reflect);
     conv2d(x, window, None, ConvOptions::new([2, 2], [0, 0], [1, 1], channels))
-}
-
-fn tensor<const D: usize>(array: &Array, shape: [usize; D], device: &Device) -> Tensor<D> {
-    let values: Vec<f32> = array.values.iter().map(|v| *v as f32).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn misshapen(name: &str, found: &[usize], wanted: &[Option<usize>]) -> String {
-    let wanted: Vec<String> =
-        wanted.iter().map(|side| side.map_or("any".into(), |s| s.to_string())).collect();
-    format!("tensor `{name}` has shape {found:?}, not [{}]", wanted.join(", "))
 }

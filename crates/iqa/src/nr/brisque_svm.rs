@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use crate::Result;
-use crate::weights::{Pickle, TorchFile, read_hashed, short_hash, weights_error};
+use crate::weights::{Pickle, Store, read_hashed, short_hash, weights_error};
 
 /// Features of a picture: 18 at full and 18 at half size.
 pub(super) const FEATURES: usize = 36;
@@ -65,17 +65,12 @@ impl Svm {
     }
 
     fn from_torch(path: &Path) -> Result<Self> {
-        let (bytes, hash) = read_hashed(path)?;
-        let wrong = |detail: String| weights_error(path, EXPECTED_TORCH, detail);
-        let mut tensors =
-            TorchFile::read(&bytes).and_then(|f| f.tuple()).map_err(wrong)?.into_iter();
-        let (Some(coefficients), Some(vectors)) = (tensors.next(), tensors.next()) else {
-            return Err(wrong("it holds fewer than two tensors".into()));
-        };
+        let store = Store::open(path, EXPECTED_TORCH)?;
+        let (coefficients, vectors) = (store.array("0")?, store.array("1")?);
         let count = coefficients.values.len();
         if count == 0 || vectors.shape != [count, FEATURES] {
             let (a, b) = (&coefficients.shape, &vectors.shape);
-            return Err(wrong(format!("it holds tensors of shapes {a:?} and {b:?}")));
+            return Err(store.wrong(format!("it holds tensors of shapes {a:?} and {b:?}")));
         }
         let svm = Self {
             gamma: 0.05,
@@ -84,9 +79,9 @@ impl Svm {
             vectors: vectors.values,
             ranges: RANGES.map(|(low, high)| (low.into(), high.into())),
             recipe: Recipe::Original,
-            variant: format!("pth-{hash}"),
+            variant: format!("pth-{}", store.hash()),
         };
-        svm.checked().ok_or_else(|| wrong("it holds values that are not finite".into()))
+        svm.checked().ok_or_else(|| store.wrong("it holds values that are not finite"))
     }
 
     fn from_package(folder: &Path) -> Result<Self> {

@@ -1,14 +1,22 @@
 //! Metrics that look at a picture alone.
 
+mod afine;
 mod brisque;
 mod brisque_package;
 mod brisque_svm;
+mod clipiqa;
 mod niqe;
 mod niqe_model;
 mod piqe;
+mod topiq;
+mod topiq_iaa;
 
+pub use afine::AfineNr;
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
+pub use clipiqa::{ClipIqa, ClipIqaPlus};
 pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
 pub use piqe::Piqe;
+pub use topiq::TopiqNr;
+pub use topiq_iaa::TopiqIaa;

@@ -2,7 +2,9 @@
 
 pub mod fetch;
 mod mat;
+mod number;
 mod pickle;
+mod store;
 mod torch;
 
 use std::path::Path;
@@ -11,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use mat::read as read_mat;
 pub(crate) use pickle::{Pickle, Value};
-pub(crate) use torch::TorchFile;
+pub(crate) use store::Store;
 
 use crate::{MetricError, Result};
 
@@ -34,7 +36,11 @@ pub(crate) fn short_hash(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub(crate) fn weights_error(

@@ -12,6 +12,10 @@ use std::collections::HashMap;
 const TENSOR: &str = "torch._utils _rebuild_tensor_v2";
 const PARAMETER: &str = "torch._utils _rebuild_parameter";
 const ORDERED: &str = "collections OrderedDict";
+const SIZE: &str = "torch Size";
+/// What begins the names of a TorchScript archive: its own classes, and its typed lists.
+const SCRIPT_CLASS: &str = "__torch__";
+const SCRIPT_TYPE: &str = "torch.jit._pickle ";
 
 type Id = usize;
 
@@ -26,6 +30,8 @@ pub(crate) enum Value {
     /// A list, or a tuple.
     Sequence(Vec<Id>),
     Map(Vec<(Id, Id)>),
+    /// The attributes of a TorchScript module.
+    Object(Vec<(Id, Id)>),
     /// A name from the allow-list, `module name`.
     Name(String),
     /// A reference to data outside the pickle, as PyTorch describes its storages.
@@ -204,7 +210,8 @@ impl Machine<'_> {
                 self.push(Value::Outside(description))
             }
             b'R' => self.reduce(),
-            b'b' => self.pop().map(drop), // BUILD: attributes, such as the versions of modules
+            0x81 => self.object(),
+            b'b' => self.build(),
             other => Err(format!("instruction {other:#04x} is not allowed")),
         }
     }
@@ -349,7 +356,8 @@ impl Machine<'_> {
         let storage = name.strip_prefix("torch ").is_some_and(|n| {
             n.ends_with("Storage") && n.chars().all(|c| c.is_ascii_alphanumeric())
         });
-        if storage || [TENSOR, PARAMETER, ORDERED].contains(&name.as_str()) {
+        let script = is_script_class(&name) || name.starts_with(SCRIPT_TYPE);
+        if storage || script || [TENSOR, PARAMETER, ORDERED, SIZE].contains(&name.as_str()) {
             return self.push(Value::Name(name));
         }
         Err(format!("the name `{name}` is not allowed; nothing in a weights file is executed"))
@@ -363,13 +371,41 @@ impl Machine<'_> {
         match (&self.values[callee], arguments.first()) {
             (Value::Name(name), _) if name == ORDERED => self.push(Value::Map(vec![])),
             (Value::Name(name), _) if name == TENSOR => self.push(Value::Tensor(arguments)),
-            (Value::Name(name), Some(first)) if name == PARAMETER => {
+            (Value::Name(name), Some(first))
+                if [PARAMETER, SIZE].contains(&name.as_str()) || name.starts_with(SCRIPT_TYPE) =>
+            {
                 self.stack.push(*first);
                 Ok(())
             }
             _ => Err("a call of something that cannot be called".into()),
         }
     }
+
+    /// An object of a TorchScript class, still without attributes.
+    fn object(&mut self) -> Step<()> {
+        let (_arguments, class) = (self.pop()?, self.pop()?);
+        match &self.values[class] {
+            Value::Name(name) if name.starts_with(SCRIPT_CLASS) => self.push(Value::Object(vec![])),
+            _ => Err("an object of something that is not a TorchScript class".into()),
+        }
+    }
+
+    /// The attributes of an object; those of other values, such as the versions of modules that a
+    /// state dictionary carries, are left out.
+    fn build(&mut self) -> Step<()> {
+        let state = self.pop()?;
+        let top = self.top()?;
+        if let Value::Map(state) = self.values[state].clone()
+            && let Value::Object(attributes) = &mut self.values[top]
+        {
+            *attributes = state;
+        }
+        Ok(())
+    }
+}
+
+fn is_script_class(name: &str) -> bool {
+    name.strip_prefix(SCRIPT_CLASS).is_some_and(|rest| rest.starts_with([' ', '.']))
 }
 
 #[cfg(test)]

@@ -1,149 +1,193 @@
-//! Files of `torch.save`: the zip archives of today and the plain sequences of old.
+//! Files of PyTorch: the zip archives of `torch.save`, its plain sequences of old, and TorchScript
+//! archives. Only the pickle is read here; the numbers stay in the file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Read};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 
-use super::{Array, Pickle, Value};
-
-/// A file of `torch.save` that has been read; tensors are looked up in it.
-#[derive(Debug)]
-pub(crate) struct TorchFile {
-    pickle: Pickle,
-    storages: HashMap<String, Vec<u8>>,
-}
+use super::number::Number;
+use super::store::Slot;
+use super::{Pickle, Value};
 
 /// What begins the old format: the pickle of a magic number.
-const LEGACY: [u8; 14] =
+pub(super) const LEGACY: [u8; 14] =
     [0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Nesting of a file that is not malicious.
+const DEEPEST: usize = 64;
+/// Values of a file that is not malicious, those that are referred to twice counted twice.
+const MOST: usize = 4_000_000;
 
-impl TorchFile {
-    /// Reads either format. The text of an error goes into [`crate::MetricError::Weights`].
-    pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.starts_with(b"PK") {
-            Self::read_zip(bytes)
-        } else if bytes.starts_with(&LEGACY) {
-            Self::read_legacy(bytes)
-        } else {
-            Err("not a file of torch.save".into())
+/// Where a storage's bytes begin in the file, and how many they are.
+type Storages = HashMap<String, (u64, u64)>;
+
+/// Every tensor of a zip archive by its path of keys, indices and attributes, with dots between.
+pub(super) fn read_zip(file: &File) -> Result<BTreeMap<String, Slot>, String> {
+    let length = file.metadata().map_err(|e| e.to_string())?.len();
+    let mut archive = zip::ZipArchive::new(file).map_err(|e| e.to_string())?;
+    let names: Vec<String> =
+        archive.file_names().filter_map(|n| Some(n.ok()?.into_owned())).collect();
+    let main = names.iter().find(|n| n.ends_with("/data.pkl")).ok_or("it has no data.pkl")?;
+    let root = main.trim_end_matches("data.pkl").to_string();
+    let mut member = |name: &str| {
+        // PyTorch stores its members as they are, so none is larger than the file itself.
+        let member = archive.by_name(name).map_err(|e| e.to_string())?;
+        let mut out = Vec::new();
+        member.take(length + 1).read_to_end(&mut out).map_err(|e| e.to_string())?;
+        let fits = out.len() as u64 <= length;
+        if fits { Ok(out) } else { Err(format!("member {name} is too large")) }
+    };
+    if let Some(order) = names.iter().find(|n| **n == format!("{root}byteorder"))
+        && member(order)? != b"little"
+    {
+        return Err("its numbers are big-endian; save it again on another machine".into());
+    }
+    let pickle = Pickle::read(&member(main)?)?;
+    let mut storages = Storages::new();
+    let data = format!("{root}data/");
+    for name in names.iter().filter(|n| n.starts_with(&data)) {
+        let member = archive.by_name(name).map_err(|e| e.to_string())?;
+        if member.compression() != zip::CompressionMethod::Stored {
+            return Err(format!("member {name} is compressed; save it again with torch.save"));
         }
+        let start = member.data_start().ok_or("a member has no place")?;
+        if start.checked_add(member.size()).is_none_or(|end| end > length) {
+            return Err("the file is cut short".into());
+        }
+        storages.insert(name[data.len()..].to_string(), (start, member.size()));
+    }
+    Walk::all(&pickle, &storages)
+}
+
+/// Every tensor of the old format, as [`read_zip`].
+pub(super) fn read_legacy(mut file: &File) -> Result<BTreeMap<String, Slot>, String> {
+    let failed = |e: std::io::Error| e.to_string();
+    let length = file.metadata().map_err(failed)?.len();
+    // The pickles come first and are small beside the numbers: read no more than they need.
+    let mut bytes = Vec::new();
+    let (pickle, keys, mut at) = loop {
+        let more = (bytes.len() as u64 * 7).max(1 << 16);
+        file.seek(SeekFrom::Start(bytes.len() as u64)).map_err(failed)?;
+        file.take(more).read_to_end(&mut bytes).map_err(failed)?;
+        match legacy_pickles(&bytes) {
+            Ok(read) => break read,
+            Err(error) if bytes.len() as u64 >= length => return Err(error),
+            Err(_) => {}
+        }
+    };
+    let mut kinds = HashMap::new();
+    for (kind, key) in pickle.all().filter_map(|value| storage(&pickle, value)) {
+        kinds.insert(key, kind);
+    }
+    let mut storages = Storages::new();
+    for key in keys {
+        let kind = kinds.get(key.as_str()).ok_or_else(|| format!("storage {key} has no type"))?;
+        let width = Number::of_storage(kind).map(Number::width);
+        let width = width.ok_or_else(|| format!("numbers of type {kind} are not read"))?;
+        let mut count = [0; 8];
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut count)).map_err(failed)?;
+        let size = u64::from_le_bytes(count).checked_mul(width as u64);
+        let end = size.and_then(|size| size.checked_add(at + 8)).filter(|end| *end <= length);
+        let end = end.ok_or("the file is cut short")?;
+        storages.insert(key, (at + 8, end - at - 8));
+        at = end;
+    }
+    Walk::all(&pickle, &storages)
+}
+
+/// The main pickle, the keys of the storages in order, and where the first one begins.
+fn legacy_pickles(bytes: &[u8]) -> Result<(Pickle, Vec<String>, u64), String> {
+    let mut at = 0;
+    let mut next = || {
+        let pickle = Pickle::read(&bytes[at..])?;
+        at += pickle.length;
+        Ok::<_, String>(pickle)
+    };
+    next()?; // the magic number
+    next()?; // the version
+    next()?; // sizes and endianness of the machine that wrote it
+    let pickle = next()?;
+    let list = next()?;
+    let keys = list.sequence(list.root()).and_then(|keys| {
+        let text = |k: &Value| match k {
+            Value::Text(t) => Some(t.clone()),
+            _ => None,
+        };
+        keys.into_iter().map(text).collect::<Option<Vec<_>>>()
+    });
+    Ok((pickle, keys.ok_or("the list of storages is missing")?, at as u64))
+}
+
+/// Collects the tensors below a value.
+struct Walk<'a> {
+    pickle: &'a Pickle,
+    storages: &'a Storages,
+    visited: usize,
+    slots: BTreeMap<String, Slot>,
+}
+
+impl Walk<'_> {
+    fn all(pickle: &Pickle, storages: &Storages) -> Result<BTreeMap<String, Slot>, String> {
+        let mut walk = Walk { pickle, storages, visited: 0, slots: BTreeMap::new() };
+        walk.below(pickle.root(), "", 0)?;
+        Ok(walk.slots)
     }
 
-    /// All tensors of a dictionary, by name.
-    pub fn dictionary(&self) -> Result<BTreeMap<String, Array>, String> {
-        let Value::Map(entries) = self.pickle.root() else {
-            return Err("the file does not hold a dictionary".into());
-        };
-        let mut out = BTreeMap::new();
-        for (key, value) in entries {
-            if let (Value::Text(key), Value::Tensor(_)) =
-                (self.pickle.get(*key), self.pickle.get(*value))
-            {
-                let array = self.tensor(self.pickle.get(*value));
-                out.insert(key.clone(), array.map_err(|e| format!("tensor `{key}`: {e}"))?);
+    fn below(&mut self, value: &Value, path: &str, depth: usize) -> Result<(), String> {
+        self.visited += 1;
+        if depth > DEEPEST || self.visited > MOST {
+            return Err("it is nested too deeply".into());
+        }
+        let join = |key: &str| if path.is_empty() { key.into() } else { format!("{path}.{key}") };
+        let pickle = self.pickle;
+        match value {
+            Value::Tensor(_) => {
+                let slot = self.slot(value).map_err(|e| format!("tensor `{path}`: {e}"))?;
+                self.slots.insert(path.into(), slot);
             }
+            Value::Map(entries) | Value::Object(entries) => {
+                for (key, value) in entries {
+                    let key = match pickle.get(*key) {
+                        Value::Text(key) => join(key),
+                        Value::Int(key) => join(&key.to_string()),
+                        _ => continue,
+                    };
+                    self.below(pickle.get(*value), &key, depth + 1)?;
+                }
+            }
+            Value::Sequence(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.below(pickle.get(*item), &join(&i.to_string()), depth + 1)?;
+                }
+            }
+            _ => {}
         }
-        Ok(out)
+        Ok(())
     }
 
-    /// All tensors of a tuple or list, in order.
-    pub fn tuple(&self) -> Result<Vec<Array>, String> {
-        let items = self.pickle.sequence(self.pickle.root());
-        let items = items.ok_or("the file does not hold a tuple")?;
-        items.into_iter().map(|item| self.tensor(item)).collect()
-    }
-
-    fn read_zip(bytes: &[u8]) -> Result<Self, String> {
-        let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|e| e.to_string())?;
-        let names: Vec<String> =
-            archive.file_names().filter_map(|n| Some(n.ok()?.into_owned())).collect();
-        let main = names.iter().find(|n| n.ends_with("/data.pkl")).ok_or("it has no data.pkl")?;
-        let root = main.trim_end_matches("data.pkl").to_string();
-        if let Some(order) = names.iter().find(|n| **n == format!("{root}byteorder"))
-            && member(&mut archive, order, bytes.len())? != b"little"
-        {
-            return Err("its numbers are big-endian; save it again on another machine".into());
-        }
-        let pickle = Pickle::read(&member(&mut archive, main, bytes.len())?)?;
-        let mut storages = HashMap::new();
-        let data = format!("{root}data/");
-        for name in names.iter().filter(|n| n.starts_with(&data)) {
-            let key = name[data.len()..].to_string();
-            storages.insert(key, member(&mut archive, name, bytes.len())?);
-        }
-        Ok(Self { pickle, storages })
-    }
-
-    fn read_legacy(bytes: &[u8]) -> Result<Self, String> {
-        let mut at = 0;
-        let mut next = || {
-            let pickle = Pickle::read(&bytes[at..])?;
-            at += pickle.length;
-            Ok::<_, String>((pickle, at))
-        };
-        next()?; // the magic number
-        next()?; // the version
-        next()?; // sizes and endianness of the machine that wrote it
-        let (pickle, _) = next()?;
-        let (keys, mut at) = next()?;
-        let keys = keys
-            .sequence(keys.root())
-            .and_then(|keys| {
-                let text = |k: &Value| match k {
-                    Value::Text(t) => Some(t.clone()),
-                    _ => None,
-                };
-                keys.into_iter().map(text).collect::<Option<Vec<_>>>()
-            })
-            .ok_or("the list of storages is missing")?;
-        let kinds = storage_kinds(&pickle);
-        let mut storages = HashMap::new();
-        for key in keys {
-            let kind = kinds.get(&key).ok_or_else(|| format!("storage {key} has no type"))?;
-            let count = bytes.get(at..at.saturating_add(8)).and_then(|b| b.try_into().ok());
-            let count = usize::try_from(u64::from_le_bytes(count.ok_or("the file is cut short")?));
-            let size = count.ok().and_then(|n| n.checked_mul(width(kind)?));
-            let end = size.and_then(|size| (at + 8).checked_add(size));
-            let data = end.and_then(|end| bytes.get(at + 8..end)).ok_or("the file is cut short")?;
-            at += 8 + data.len();
-            storages.insert(key, data.to_vec());
-        }
-        Ok(Self { pickle, storages })
-    }
-
-    fn tensor(&self, value: &Value) -> Result<Array, String> {
+    fn slot(&self, value: &Value) -> Result<Slot, String> {
         let Value::Tensor(arguments) = value else { return Err("it is not a tensor".into()) };
         let argument = |i: usize| arguments.get(i).map(|id| self.pickle.get(*id));
         let odd = "its description is not of the usual form";
-        let (kind, key) = argument(0).and_then(|v| storage(&self.pickle, v)).ok_or(odd)?;
+        let (kind, key) = argument(0).and_then(|v| storage(self.pickle, v)).ok_or(odd)?;
         let Some(Value::Int(offset)) = argument(1) else { return Err(odd.into()) };
         let offset = usize::try_from(*offset).map_err(|_| odd)?;
         let shape = argument(2).and_then(|v| self.pickle.sizes(v)).ok_or(odd)?;
         let stride = argument(3).and_then(|v| self.pickle.sizes(v)).ok_or(odd)?;
-        let data = self.storages.get(key).ok_or("its data are missing")?;
-        let width = width(kind).ok_or_else(|| format!("numbers of type {kind} are not read"))?;
-
-        let count = shape.iter().try_fold(1_usize, |n, side| n.checked_mul(*side));
-        // A broadcast tensor could claim any size: none of ours is larger than its storage.
-        let count =
-            count.filter(|n| *n <= data.len() / width).ok_or("it is larger than its data")?;
+        let (start, size) = *self.storages.get(key).ok_or("its data are missing")?;
+        let number = Number::of_storage(kind);
+        let number = number.ok_or_else(|| format!("numbers of type {kind} are not read"))?;
         if stride.len() != shape.len() {
             return Err(odd.into());
         }
-        let mut values = Vec::with_capacity(count);
-        for i in 0..count {
-            let mut rest = i;
-            let mut position = Some(offset);
-            for (side, step) in shape.iter().zip(&stride).rev() {
-                let along = (rest % side).checked_mul(*step);
-                position = position.zip(along).and_then(|(p, a)| p.checked_add(a));
-                rest /= side;
-            }
-            let start = position.and_then(|p| p.checked_mul(width));
-            let bytes = start.and_then(|s| data.get(s..s.checked_add(width)?));
-            let bytes = bytes.ok_or("it reaches outside its data")?;
-            values.push(number(kind, bytes).ok_or(odd)?);
-        }
-        Ok(Array { shape, values })
+        let held = usize::try_from(size).map_err(|_| odd)? / number.width();
+        let count = shape.iter().try_fold(1_usize, |n, side| n.checked_mul(*side));
+        // A broadcast tensor could claim any size: none of ours is larger than its storage.
+        count.filter(|n| *n <= held).ok_or("it is larger than its data")?;
+        let mut slot = Slot { source: 0, start, number: Ok(number), shape, stride: Some(stride) };
+        let end = slot.reach().and_then(|n| n.checked_add(offset));
+        end.filter(|end| *end <= held).ok_or("it reaches outside its data")?;
+        slot.start += (offset * number.width()) as u64;
+        Ok(slot)
     }
 }
 
@@ -156,43 +200,4 @@ fn storage<'a>(pickle: &'a Pickle, value: &'a Value) -> Option<(&'a str, &'a str
         }
         _ => None,
     }
-}
-
-fn storage_kinds(pickle: &Pickle) -> HashMap<String, String> {
-    let all = pickle.all().filter_map(|value| storage(pickle, value));
-    all.map(|(kind, key)| (key.to_string(), kind.to_string())).collect()
-}
-
-/// Bytes of one number.
-fn width(kind: &str) -> Option<usize> {
-    match kind {
-        "torch DoubleStorage" | "torch LongStorage" => Some(8),
-        "torch FloatStorage" | "torch IntStorage" => Some(4),
-        "torch ByteStorage" => Some(1),
-        _ => None,
-    }
-}
-
-fn number(kind: &str, bytes: &[u8]) -> Option<f64> {
-    Some(match kind {
-        "torch DoubleStorage" => f64::from_le_bytes(bytes.try_into().ok()?),
-        "torch FloatStorage" => f32::from_le_bytes(bytes.try_into().ok()?).into(),
-        "torch LongStorage" => i64::from_le_bytes(bytes.try_into().ok()?) as f64,
-        "torch IntStorage" => i32::from_le_bytes(bytes.try_into().ok()?).into(),
-        "torch ByteStorage" => (*bytes.first()?).into(),
-        _ => return None,
-    })
-}
-
-/// One member of an archive. PyTorch stores its members as they are, so none is larger than the
-/// file itself.
-fn member(
-    archive: &mut zip::ZipArchive<Cursor<&[u8]>>,
-    name: &str,
-    limit: usize,
-) -> Result<Vec<u8>, String> {
-    let file = archive.by_name(name).map_err(|e| e.to_string())?;
-    let mut out = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut out).map_err(|e| e.to_string())?;
-    if out.len() > limit { Err(format!("member {name} is too large")) } else { Ok(out) }
 }

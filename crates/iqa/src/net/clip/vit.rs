@@ -1,0 +1,66 @@
+use burn::tensor::{Device, Tensor};
+
+use super::{Block, EPS, positions};
+use crate::Result;
+use crate::net::conv::Conv2d;
+use crate::net::layers::LayerNorm;
+use crate::weights::Store;
+
+/// Features of a token.
+const WIDTH: usize = 768;
+/// Blocks of the transformer.
+const DEPTH: usize = 12;
+/// Patches of CLIP's own pictures of 224×224, and the class token.
+const PLACES: usize = 50;
+
+/// CLIP's image tower ViT-B/32 without its last norm and projection.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageTransformer {
+    patches: Conv2d,
+    class: Tensor<1>,     // [WIDTH]
+    positions: Tensor<2>, // [PLACES, WIDTH]
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+}
+
+impl ImageTransformer {
+    /// Features of a token.
+    pub const WIDTH: usize = WIDTH;
+    /// Blocks, each of which has an output.
+    pub const DEPTH: usize = DEPTH;
+    /// Side of a patch.
+    pub const PATCH: usize = 32;
+
+    /// Reads `visual`.
+    pub fn load(store: &Store, device: &Device) -> Result<Self> {
+        let store = store.under("visual");
+        let shape = [WIDTH, 3, Self::PATCH, Self::PATCH];
+        let patches = Conv2d::load_without_bias(&store, "conv1", shape, device)?;
+        Ok(Self {
+            patches: patches.strided(Self::PATCH),
+            class: store.tensor("class_embedding", [WIDTH], device)?,
+            positions: store.tensor("positional_embedding", [PLACES, WIDTH], device)?,
+            norm: LayerNorm::load(&store, "ln_pre", WIDTH, EPS, device)?,
+            blocks: Block::load_all(&store, DEPTH, WIDTH, device)?,
+        })
+    }
+
+    /// What each block gives out, less the class token.
+    ///
+    /// # Shapes
+    /// - input: `[1, 3, h, w]`, standardised; sides that are multiples of 32
+    /// - output: `DEPTH` of `[1, h·w / 32², WIDTH]`
+    pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<3>> {
+        let x = self.patches.forward(x).flatten::<3>(2, 3).swap_dims(1, 2); // [1, n, WIDTH]
+        let n = x.dims()[1];
+        let class = self.class.clone().reshape([1, 1, WIDTH]);
+        let x = Tensor::cat(vec![class, x], 1) + positions(&self.positions, n + 1);
+        let mut x = self.norm.forward(x); // [1, n + 1, WIDTH]
+        let mut outputs = Vec::with_capacity(DEPTH);
+        for block in &self.blocks {
+            x = block.forward(x, None);
+            outputs.push(x.clone().narrow(1, 1, n));
+        }
+        outputs
+    }
+}

@@ -1,0 +1,11 @@
+//! Networks that metrics run, never train: plain tensors read from published weights.
+
+pub(crate) mod afine;
+pub(crate) mod attention;
+pub(crate) mod clip;
+pub(crate) mod conv;
+pub(crate) mod layers;
+pub(crate) mod resnet50;
+pub(crate) mod shared;
+pub(crate) mod swin;
+pub(crate) mod topiq;

@@ -1,0 +1,166 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
+use dp2o_data::Picture;
+use dp2o_schema::Direction;
+
+use crate::net::clip::{COLOURS, ImageResNet50, Text};
+use crate::net::layers::{number, standardised};
+use crate::net::shared::{Networks, Shared};
+use crate::plane::at_least;
+use crate::weights::Store;
+use crate::{NoReference, Result};
+
+const CLIP: &str = "OpenAI's CLIP on a ResNet-50, `RN50.pt`";
+const PROMPTS: &str = "the learnt prompts of CLIP-IQA+, `CLIP-IQA+_learned_prompts-603f3273.pth` or \
+    `CLIPIQA+_RN50_512-89f5d940.pth` of pyiqa 0.1.16";
+
+/// Pairs of opposites, the good one first, in CLIP's tokens without start and end.
+const PAIRS: [[&[i64]; 2]; 5] = [
+    [&[886, 2867], &[2103, 2867]],              // "Good image", "bad image"
+    [&[8157, 2867], &[21977, 2867]],            // "Sharp image", "blurry image"
+    [&[8157, 20938], &[21977, 20938]],          // "sharp edges", "blurry edges"
+    [&[1400, 9977, 2867], &[1042, 9977, 2867]], // "High resolution image", "low resolution image"
+    [&[9307, 268, 1139, 2867], &[33495, 2867]], // "Noise-free image", "noisy image"
+];
+/// "Good photo.." and "Bad photo..", around which prompts were learnt.
+const LEARNT: [[i64; 3]; 2] = [[886, 1125, 852], [2103, 1125, 852]];
+/// Learnt tokens, half of them before and half of them behind the words.
+const CONTEXT: usize = 16;
+/// Features of a token.
+const WORD: usize = 512;
+
+type Image = Shared<ImageResNet50, Tensor<2>>;
+
+/// CLIP-IQA: how much nearer a picture is to "good" than to "bad" words, 0 to 1, the mean of five
+/// pairs of opposites.
+///
+/// Pictures keep their size; neither side may be below 31 pixels.
+///
+/// Source: Wang, Chan and Loy (2023), "Exploring CLIP for assessing the look and feel of images";
+/// pairs and numbers as pyiqa 0.1.16, `clipiqa`.
+#[derive(Debug)]
+pub struct ClipIqa(Comparison);
+
+/// CLIP-IQA+: as [`ClipIqa`], with one pair of prompts that were learnt from human scores.
+///
+/// Source: as [`ClipIqa`]; numbers as pyiqa 0.1.16, `clipiqa+` and `clipiqa+_rn50_512`.
+#[derive(Debug)]
+pub struct ClipIqaPlus {
+    comparison: Comparison,
+    prompts_hash: String,
+}
+
+impl ClipIqa {
+    /// Reads OpenAI's `RN50.pt`.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing or misshapen.
+    pub fn load(clip: &Path, networks: &Networks, device: &Device) -> Result<Self> {
+        let store = Store::open(clip, CLIP)?;
+        let text = Text::load(&store, device)?;
+        let texts = PAIRS.iter().flatten().map(|tokens| text.encode(text.embed(tokens)));
+        let image =
+            networks.get(clip, || Ok(Image::new(ImageResNet50::load(&store, false, device)?)))?;
+        Ok(Self(Comparison::new(image, texts.collect(), &store, device)?))
+    }
+
+    /// The first 8 hexadecimal digits of the weights file's SHA-256.
+    pub fn weights_hash(&self) -> &str {
+        &self.0.hash
+    }
+}
+
+impl ClipIqaPlus {
+    /// Reads OpenAI's `RN50.pt` and a file of learnt prompts, either the bare tensor or, of the later
+    /// training at 512 pixels, a dictionary `params`. With the latter the image tower adds the
+    /// positions of the pixels, as in that training.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing or misshapen.
+    pub fn load(clip: &Path, prompts: &Path, networks: &Networks, device: &Device) -> Result<Self> {
+        let file = Store::open(prompts, PROMPTS)?;
+        let (later, bare) = ("params.prompt_learner.ctx", "");
+        let positioned = file.shape(later).is_some();
+        let name = if positioned { later } else { bare };
+        let learnt: Tensor<3> = file.tensor(name, [2, CONTEXT, WORD], device)?;
+
+        let store = Store::open(clip, CLIP)?;
+        let text = Text::load(&store, device)?;
+        let encode = |(i, words): (usize, &[i64; 3])| {
+            let context = learnt.clone().narrow(0, i, 1).squeeze_dim::<2>(0); // [CONTEXT, WORD]
+            let half = |start| context.clone().narrow(0, start, CONTEXT / 2);
+            text.encode(Tensor::cat(vec![half(0), text.embed(words), half(CONTEXT / 2)], 0))
+        };
+        let texts = LEARNT.iter().enumerate().map(encode).collect();
+        let load = || Ok(Image::new(ImageResNet50::load(&store, positioned, device)?));
+        let image = if positioned { Arc::new(load()?) } else { networks.get(clip, load)? };
+        let comparison = Comparison::new(image, texts, &store, device)?;
+        Ok(Self { comparison, prompts_hash: file.hash().into() })
+    }
+
+    /// The first 8 hexadecimal digits of the SHA-256 of CLIP's file and of the prompts'.
+    pub fn weights_hashes(&self) -> [&str; 2] {
+        [&self.comparison.hash, &self.prompts_hash]
+    }
+}
+
+/// Of a picture with pairs of texts.
+#[derive(Debug)]
+struct Comparison {
+    image: Arc<Image>,
+    texts: Tensor<2>, // [SPACE, 2·pairs], of unit length, times CLIP's scale
+    device: Device,
+    hash: String,
+}
+
+impl Comparison {
+    fn new(
+        image: Arc<Image>,
+        texts: Vec<Tensor<2>>,
+        store: &Store,
+        device: &Device,
+    ) -> Result<Self> {
+        let scale = store.tensor("logit_scale", [1, 1], device)?.exp();
+        let texts = unit_length(Tensor::cat(texts, 0)) * scale; // [2·pairs, SPACE]
+        let texts = texts.swap_dims(0, 1);
+        Ok(Self { image, texts, device: device.clone(), hash: store.hash().into() })
+    }
+
+    fn score(&self, picture: &Picture, metric: &'static str) -> Result<f64> {
+        at_least(metric, (picture.width, picture.height), ImageResNet50::SMALLEST)?;
+        let image = self.image.encode(picture, |network| {
+            network.forward(standardised(picture, COLOURS, &self.device))
+        });
+        let nearness = unit_length(image).matmul(self.texts.clone()); // [1, 2·pairs]
+        let pairs = nearness.dims()[1] / 2;
+        let shares = softmax(nearness.reshape([pairs, 2]), 1);
+        number(shares.narrow(1, 0, 1).mean(), metric)
+    }
+}
+
+/// Divides rows by their length.
+fn unit_length(x: Tensor<2>) -> Tensor<2> {
+    let length = x.clone().square().sum_dim(1).sqrt(); // [n, 1]
+    x / length
+}
+
+impl NoReference for ClipIqa {
+    const NAME: &'static str = "clipiqa";
+    const DIRECTION: Direction = Direction::HigherIsBetter;
+
+    fn score(&self, picture: &Picture) -> Result<f64> {
+        self.0.score(picture, Self::NAME)
+    }
+}
+
+impl NoReference for ClipIqaPlus {
+    const NAME: &'static str = "clipiqa+";
+    const DIRECTION: Direction = Direction::HigherIsBetter;
+
+    fn score(&self, picture: &Picture) -> Result<f64> {
+        self.comparison.score(picture, Self::NAME)
+    }
+}

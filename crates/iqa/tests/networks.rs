@@ -1,0 +1,172 @@
+//! Metrics on deep networks against pyiqa 0.1.16, with weights drawn from their names.
+#![allow(clippy::unwrap_used)]
+
+use burn::tensor::Device;
+use dp2o_data::Picture;
+use dp2o_iqa::fr::{AfineFr, TopiqFr};
+use dp2o_iqa::nr::{AfineNr, ClipIqa, ClipIqaPlus, TopiqIaa, TopiqNr};
+use dp2o_iqa::{FullReference, MetricError, Networks, NoReference};
+use dp2o_parity::{Fixture, check, drawn, workspace};
+
+const PYIQA: &str = "pyiqa 0.1.16";
+/// Rows and columns of the committed pictures.
+const SIZES: [&str; 8] =
+    ["16x16", "21x24", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200"];
+/// Rows and columns of pictures by formula: larger than any network's input, and flatter than any
+/// stride.
+const FORMULAS: [(&str, [usize; 2]); 2] = [("300x1030", [300, 1030]), ("3x40", [3, 40])];
+
+/// A picture and its reference.
+fn pair(size: &str) -> [Picture; 2] {
+    if let Some((_, shape)) = FORMULAS.iter().find(|(name, _)| *name == size) {
+        return [1, 2].map(|shift| formula(*shape, shift));
+    }
+    let fixture = Fixture::open(&format!("iqa/pair-{size}.safetensors"));
+    ["image", "reference"].map(|side| {
+        let (shape, bytes) = fixture.u8(side);
+        let values = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
+        Picture::new(shape[2], shape[1], values)
+    })
+}
+
+/// Stripes whose width varies, as in tests/fixtures/generate/iqa_pictures.py.
+fn formula([height, width]: [usize; 2], shift: usize) -> Picture {
+    let values = (0..3 * height * width).map(|i| {
+        let (c, y, x) = (i / (height * width), i / width % height, i % width);
+        ((3 * x + 5 * y + 40 * c + (x * x + 2 * y * y) / 512 * shift) % 256) as f32 / 255.0
+    });
+    Picture::new(width, height, values.collect())
+}
+
+/// The largest difference from the fixture's scores, `PREFIXSIZE.image` and `PREFIXSIZE.reference`.
+fn largest(fixture: &Fixture, prefix: &str, score: impl Fn(&[Picture; 2]) -> [f64; 2]) -> f64 {
+    let mut worst: f64 = 0.0;
+    let names = fixture.names();
+    let sizes = SIZES.into_iter().chain(FORMULAS.map(|(name, _)| name));
+    for size in sizes.filter(|size| names.contains(&format!("{prefix}{size}.image"))) {
+        let ours = score(&pair(size));
+        for (side, ours) in ["image", "reference"].into_iter().zip(ours) {
+            let theirs = fixture.f64(&format!("{prefix}{size}.{side}")).1[0];
+            println!("{size} {side}: {ours} against {theirs}: {:e}", (ours - theirs).abs());
+            worst = worst.max((ours - theirs).abs());
+        }
+    }
+    worst
+}
+
+#[test]
+fn topiq_fr() {
+    let fixture = Fixture::open("iqa/topiq-fr.safetensors");
+    let metric = TopiqFr::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    let worst = largest(&fixture, "", |[image, reference]| {
+        let prepared = metric.prepare(reference).unwrap();
+        [image, reference].map(|picture| metric.score(picture, &prepared).unwrap())
+    });
+    // Measured 2.4e-6; allowed 1e-4..
+    check("iqa", "topiq-fr", PYIQA, worst, 1e-4);
+}
+
+#[test]
+fn topiq_nr() {
+    let fixture = Fixture::open("iqa/topiq-nr.safetensors");
+    let metric = TopiqNr::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    let worst = largest(&fixture, "", |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
+    // Measured 2.6e-6; allowed 1e-4..
+    check("iqa", "topiq-nr", PYIQA, worst, 1e-4);
+}
+
+#[test]
+fn topiq_iaa() {
+    let fixture = Fixture::open("iqa/topiq-iaa.safetensors");
+    let metric = TopiqIaa::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    let worst = largest(&fixture, "", |pair| [0, 1].map(|i| metric.score(&pair[i]).unwrap()));
+    // Measured 1.5e-6; allowed 1e-5.
+    check("iqa", "topiq-iaa, range 9", PYIQA, worst, 1e-5);
+}
+
+#[test]
+fn clipiqa() {
+    let device = Device::flex();
+    let fixture = Fixture::open("iqa/clipiqa.safetensors");
+    let clip = drawn::file(&fixture);
+    let networks = Networks::default();
+    let compare = |name: &str, metric: &dyn Fn(&Picture) -> f64| {
+        largest(&fixture, &format!("{name}."), |pair| [0, 1].map(|i| metric(&pair[i])))
+    };
+    // Both on one image tower.
+    let plain = ClipIqa::load(&clip, &networks, &device).unwrap();
+    let prompts = |file: &str| workspace().join("tests/fixtures/iqa").join(file);
+    let load = |file| ClipIqaPlus::load(&clip, &prompts(file), &networks, &device).unwrap();
+    let plus = load("clipiqa-prompts.pth");
+    // Measured 3.0e-7, 2.5e-6 and 1.2e-6; allowed 1e-5.
+    check("iqa", "clipiqa", PYIQA, compare("clipiqa", &|p| plain.score(p).unwrap()), 1e-5);
+    check("iqa", "clipiqa+", PYIQA, compare("clipiqa+", &|p| plus.score(p).unwrap()), 1e-5);
+    let later = load("clipiqa-prompts-512.pth");
+    let worst = compare("clipiqa+.512", &|p| later.score(p).unwrap());
+    check("iqa", "clipiqa+, prompts learnt at 512 pixels", PYIQA, worst, 1e-5);
+}
+
+#[test]
+fn afine() {
+    let device = Device::flex();
+    let fixture = Fixture::open("iqa/afine.safetensors");
+    let file = drawn::file(&fixture);
+    let networks = Networks::default();
+    let fidelity = AfineFr::load(&file, &networks, &device).unwrap();
+    let worst = largest(&fixture, "fr.", |[image, reference]| {
+        let prepared = fidelity.prepare(reference).unwrap();
+        [image, reference].map(|picture| fidelity.score(picture, &prepared).unwrap())
+    });
+    // Measured 5.5e-7; allowed 1e-5 of the range.
+    check("iqa", "afine-fr, range 4", PYIQA, worst, 4e-5);
+    let naturalness = AfineNr::load(&file, &networks, &device).unwrap();
+    let worst =
+        largest(&fixture, "nr.", |pair| [0, 1].map(|i| naturalness.score(&pair[i]).unwrap()));
+    // Measured 3.5e-6; allowed 1e-5 of the range.
+    check("iqa", "afine-nr, range 4", PYIQA, worst, 4e-5);
+
+    // With one encoder for both, the second finds what the first has left.
+    let [image, reference] = pair("37x53");
+    let prepared = fidelity.prepare(&reference).unwrap();
+    let together = [fidelity.score(&image, &prepared).unwrap(), naturalness.score(&image).unwrap()];
+    drop(naturalness);
+    let alone = AfineNr::load(&file, &Networks::default(), &device).unwrap();
+    assert_eq!(
+        together,
+        [fidelity.score(&image, &prepared).unwrap(), alone.score(&image).unwrap()]
+    );
+
+    // Identical pictures without variation: pyiqa answers 0.7677 and -0.0614, from rounding.
+    let grey = Picture::from_rgb8(224, 224, &[200; 3 * 224 * 224]);
+    let identical = [&image, &grey, &formula([3, 40], 2)].map(|p| fidelity.compare(p, p).unwrap());
+    assert!(identical.iter().all(|v| (v - identical[0]).abs() < 1e-5), "{identical:?}");
+}
+
+#[test]
+fn what_a_network_cannot_take_is_refused() {
+    let device = Device::flex();
+    let networks = Networks::default();
+    let fixtures = workspace().join("tests/fixtures/iqa");
+    let wrong = fixtures.join("clipiqa-prompts-512.pth");
+    let prompts = fixtures.join("clipiqa-prompts.pth");
+    let clip = drawn::file(&Fixture::open("iqa/clipiqa.safetensors"));
+    let plus = |clip, prompts| ClipIqaPlus::load(clip, prompts, &networks, &device).map(drop);
+    for (answer, tensor, expected) in [
+        (TopiqFr::load(&wrong, &device).map(drop), "params.semantic_model.conv1", "cfanet_fr"),
+        (TopiqNr::load(&wrong, &device).map(drop), "params.semantic_model.conv1", "cfanet_nr"),
+        (TopiqIaa::load(&wrong, &device).map(drop), "params.weight_pool.0", "cfanet_iaa"),
+        (ClipIqa::load(&wrong, &networks, &device).map(drop), "token_embedding", "RN50.pt"),
+        (plus(&wrong, &prompts), "token_embedding", "RN50.pt"),
+        (plus(&clip, &fixtures.join("st-lpips-zip.pth")), "", "CLIP-IQA+_learned_prompts"),
+        (AfineFr::load(&wrong, &networks, &device).map(drop), "fidelity.alpha", "afine.pth"),
+        (AfineNr::load(&wrong, &networks, &device).map(drop), "natural", "afine.pth"),
+    ] {
+        let message = answer.unwrap_err().to_string();
+        assert!(message.contains(tensor) && message.contains(expected), "{message}");
+    }
+
+    let metric = ClipIqa::load(&clip, &networks, &device).unwrap();
+    assert!(metric.score(&formula([31, 40], 1)).is_ok());
+    let error = metric.score(&formula([40, 30], 1)).unwrap_err();
+    assert!(matches!(error, MetricError::TooSmall { width: 30, needed: 31, .. }), "{error}");
+}
