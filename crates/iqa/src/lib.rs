@@ -38,6 +38,7 @@ mod filter;
 pub mod fr;
 mod linalg;
 mod metric;
+mod net;
 pub mod nr;
 mod nss;
 mod plane;

@@ -3,12 +3,14 @@
 mod brisque;
 mod brisque_package;
 mod brisque_svm;
+mod musiq;
 mod niqe;
 mod niqe_model;
 mod piqe;
 
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
+pub use musiq::Musiq;
 pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
 pub use piqe::Piqe;

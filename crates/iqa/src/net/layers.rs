@@ -1,0 +1,128 @@
+//! Layers that several networks share, each read from a weights file by the name of its module.
+
+use burn::tensor::{Device, Tensor, TensorData, module};
+use dp2o_data::Picture;
+use dp2o_kernels::gelu;
+
+use crate::weights::Store;
+use crate::{MetricError, Result};
+
+/// `y = x·Wᵀ + b`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    weight: Tensor<2>, // [input, output]
+    bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// `NAME.weight` `[output, input]` and `NAME.bias` `[output]`.
+    pub fn load(
+        store: &Store,
+        name: &str,
+        [input, output]: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        let bias = store.tensor(&format!("{name}.bias"), [output], device)?;
+        Ok(Self {
+            bias: Some(bias),
+            ..Self::load_without_bias(store, name, [input, output], device)?
+        })
+    }
+
+    /// `NAME.weight` `[output, input]` alone.
+    pub fn load_without_bias(
+        store: &Store,
+        name: &str,
+        [input, output]: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = store.tensor(&format!("{name}.weight"), [output, input], device)?;
+        Ok(Self { weight: weight.swap_dims(0, 1), bias: None })
+    }
+
+    /// `[.., input]` to `[.., output]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        module::linear(x, self.weight.clone(), self.bias.clone())
+    }
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `NAME.weight` and `NAME.bias`, `[width]`.
+    pub fn load(
+        store: &Store,
+        name: &str,
+        width: usize,
+        eps: f64,
+        device: &Device,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: store.tensor(&format!("{name}.weight"), [width], device)?,
+            bias: store.tensor(&format!("{name}.bias"), [width], device)?,
+            eps,
+        })
+    }
+
+    /// Keeps the shape, `[.., width]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        dp2o_kernels::layer_norm(x, self.weight.clone(), self.bias.clone(), self.eps)
+    }
+}
+
+/// Linear, exact GELU, linear: the feed-forward half of a transformer block.
+#[derive(Clone, Debug)]
+pub(crate) struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Mlp {
+    /// `NAME.fc1` from `width` to `hidden`, `NAME.fc2` back.
+    pub fn load(
+        store: &Store,
+        name: &str,
+        [width, hidden]: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        Ok(Self {
+            fc1: Linear::load(store, &format!("{name}.fc1"), [width, hidden], device)?,
+            fc2: Linear::load(store, &format!("{name}.fc2"), [hidden, width], device)?,
+        })
+    }
+
+    /// Keeps the shape, `[.., width]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.fc2.forward(gelu(self.fc1.forward(x)))
+    }
+}
+
+/// `[b, t, heads·d]` to `[b, heads, t, d]`.
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [b, t, width] = x.dims();
+    x.reshape([b, t, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// `[b, heads, t, d]` to `[b, t, heads·d]`.
+pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
+    let [b, heads, t, d] = x.dims();
+    x.swap_dims(1, 2).reshape([b, t, heads * d])
+}
+
+/// A picture as a tensor `[1, 3, h, w]` in `[0, 1]`.
+pub(crate) fn picture_tensor(picture: &Picture, device: &Device) -> Tensor<4> {
+    let shape = [1, 3, picture.height, picture.width];
+    Tensor::from_data(TensorData::new(picture.values.clone(), shape), device)
+}
+
+/// The values of a tensor, row by row.
+pub(crate) fn values<const D: usize>(x: Tensor<D>, metric: &'static str) -> Result<Vec<f32>> {
+    let unreadable = |_| MetricError::NotFinite { metric, what: "the result" };
+    x.into_data().try_to_vec::<f32>().map_err(unreadable)
+}

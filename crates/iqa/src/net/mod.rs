@@ -1,0 +1,3 @@
+//! Networks that metrics run, never train: plain tensors read from published weights.
+
+pub(crate) mod layers;
