@@ -5,7 +5,7 @@
 use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::NoReference;
-use dp2o_iqa::nr::Musiq;
+use dp2o_iqa::nr::{Maniqa, ManiqaPipal, Musiq};
 use dp2o_parity::{Fixture, check, drawn};
 
 const PYIQA: &str = "pyiqa 0.1.16";
@@ -48,4 +48,16 @@ fn musiq() {
         // Measured 1.3e-6; allowed 1e-5, where the pictures differ by 0.5.
         check("iqa", name, PYIQA, largest(&fixture, &metric), 1e-5);
     }
+}
+
+#[test]
+fn maniqa() {
+    let device = Device::flex();
+    let koniq = Fixture::open("iqa/maniqa-koniq.safetensors");
+    let metric = Maniqa::load(&drawn::file(&koniq), &device).unwrap();
+    // Measured 4.5e-7 on scores of 5; allowed 1e-5.
+    check("iqa", "maniqa, narrow layers", PYIQA, largest(&koniq, &metric), 1e-5);
+    let pipal = Fixture::open("iqa/maniqa-pipal.safetensors");
+    let metric = ManiqaPipal::load(&drawn::file(&pipal), &device).unwrap();
+    check("iqa", "maniqa-pipal, narrow layers", PYIQA, largest(&pipal, &metric), 1e-5);
 }

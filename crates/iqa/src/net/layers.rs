@@ -1,7 +1,6 @@
 //! Layers that several networks share, each read from a weights file by the name of its module.
 
-use burn::tensor::{Device, Tensor, TensorData, module};
-use dp2o_data::Picture;
+use burn::tensor::{Device, Tensor, module};
 use dp2o_kernels::gelu;
 
 use crate::weights::Store;
@@ -38,6 +37,19 @@ impl Linear {
     ) -> Result<Self> {
         let weight = store.tensor(&format!("{name}.weight"), [output, input], device)?;
         Ok(Self { weight: weight.swap_dims(0, 1), bias: None })
+    }
+
+    /// A 1×1 convolution, `NAME.weight` `[output, input, 1, 1]` and `NAME.bias`, over channels that
+    /// stand last.
+    pub fn load_pointwise(
+        store: &Store,
+        name: &str,
+        [input, output]: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = store.tensor(&format!("{name}.weight"), [output, input, 1, 1], device)?;
+        let bias = store.tensor(&format!("{name}.bias"), [output], device)?;
+        Ok(Self { weight: weight.reshape([output, input]).swap_dims(0, 1), bias: Some(bias) })
     }
 
     /// `[.., input]` to `[.., output]`.
@@ -113,12 +125,6 @@ pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
 pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     let [b, heads, t, d] = x.dims();
     x.swap_dims(1, 2).reshape([b, t, heads * d])
-}
-
-/// A picture as a tensor `[1, 3, h, w]` in `[0, 1]`.
-pub(crate) fn picture_tensor(picture: &Picture, device: &Device) -> Tensor<4> {
-    let shape = [1, 3, picture.height, picture.width];
-    Tensor::from_data(TensorData::new(picture.values.clone(), shape), device)
 }
 
 /// The values of a tensor, row by row.

@@ -1,3 +1,5 @@
 //! Networks that metrics run, never train: plain tensors read from published weights.
 
 pub(crate) mod layers;
+pub(crate) mod swin;
+pub(crate) mod vit;

@@ -3,6 +3,7 @@
 mod brisque;
 mod brisque_package;
 mod brisque_svm;
+mod maniqa;
 mod musiq;
 mod niqe;
 mod niqe_model;
@@ -10,6 +11,7 @@ mod piqe;
 
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
+pub use maniqa::{Maniqa, ManiqaPipal};
 pub use musiq::Musiq;
 pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
