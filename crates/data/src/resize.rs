@@ -17,6 +17,9 @@ pub enum Filter {
     TorchArea,
     /// Two taps an axis, no antialiasing: `interpolate(mode="bilinear", align_corners=False)`.
     TorchBilinear,
+    /// A triangle as wide as the reduction: `interpolate(mode="bilinear", antialias=True)`, which is
+    /// also the `resize` of torchvision.
+    TorchBilinearAntialias,
     /// Cubic convolution (Keys, a = −0.75), no antialiasing, overshoots not clamped:
     /// `interpolate(mode="bicubic", align_corners=False)`.
     TorchBicubic,
@@ -41,10 +44,11 @@ impl Picture {
     /// `scale` itself and not the ratio of the rounded sides (area: the ratio).
     ///
     /// # Panics
-    /// When a side of the result has no pixels, or with [`Filter::BicubicPil`], which knows sizes only.
+    /// When a side of the result has no pixels, or with an antialiased filter, which knows sizes only.
     #[must_use]
     pub fn resize_by(&self, scale: f64, filter: Filter) -> Self {
-        assert!(filter != Filter::BicubicPil, "PIL resizes to a size, not by a factor");
+        let antialiased = matches!(filter, Filter::BicubicPil | Filter::TorchBilinearAntialias);
+        assert!(!antialiased, "{filter:?} resizes to a size, not by a factor");
         let side = |n: usize| (n as f64 * scale).floor() as usize;
         self.resample(side(self.width), side(self.height), Some(scale), filter)
     }
@@ -96,7 +100,10 @@ fn taps(from: usize, to: usize, scale: Option<f64>, filter: Filter) -> Vec<Taps>
     let step = scale.map_or(from as f32 / to as f32, |s| (1.0 / s) as f32);
     (0..to)
         .map(|i| match filter {
-            Filter::BicubicPil => antialiased_cubic(i, from, to),
+            Filter::BicubicPil => antialiased(i, from, to, 2.0, |x| keys(x, -0.5)),
+            Filter::TorchBilinearAntialias => {
+                antialiased(i, from, to, 1.0, |x| (1.0 - x.abs()).max(0.0))
+            }
             Filter::TorchArea => {
                 let (start, end) = (i * from / to, ((i + 1) * from).div_ceil(to));
                 (start..end).map(|j| (j, 1.0 / (end - start) as f32)).collect()
@@ -120,14 +127,14 @@ fn taps(from: usize, to: usize, scale: Option<f64>, filter: Filter) -> Vec<Taps>
         .collect()
 }
 
-/// The taps of PIL: a filter as wide as the reduction, cut at the border and normalised.
-fn antialiased_cubic(i: usize, from: usize, to: usize) -> Taps {
+/// A filter of this radius made as wide as the reduction, cut at the border and normalised.
+fn antialiased(i: usize, from: usize, to: usize, radius: f64, filter: impl Fn(f64) -> f64) -> Taps {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let centre = (i as f64 + 0.5) * scale;
-    let start = (centre - 2.0 * stretch + 0.5).max(0.0) as usize;
-    let end = ((centre + 2.0 * stretch + 0.5) as usize).min(from);
-    let weight = |j: usize| keys((j as f64 - centre + 0.5) / stretch, -0.5);
+    let start = (centre - radius * stretch + 0.5).max(0.0) as usize;
+    let end = ((centre + radius * stretch + 0.5) as usize).min(from);
+    let weight = |j: usize| filter((j as f64 - centre + 0.5) / stretch);
     let sum: f64 = (start..end).map(weight).sum();
     (start..end).map(|j| (j, (weight(j) / sum) as f32)).collect()
 }
@@ -163,6 +170,7 @@ mod tests {
         for (filter, name, reference) in [
             (Filter::TorchArea, "area", "torch 2.9.0"),
             (Filter::TorchBilinear, "bilinear", "torch 2.9.0"),
+            (Filter::TorchBilinearAntialias, "bilinear-antialias", "torch 2.9.0"),
             (Filter::TorchBicubic, "bicubic", "torch 2.9.0"),
             (Filter::BicubicPil, "pil", "Pillow 13.0.0, mode F"),
         ] {

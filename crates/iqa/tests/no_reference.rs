@@ -5,7 +5,7 @@
 use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::NoReference;
-use dp2o_iqa::nr::{Maniqa, ManiqaPipal, Musiq};
+use dp2o_iqa::nr::{Maniqa, ManiqaPipal, Musiq, Nima};
 use dp2o_parity::{Fixture, check, drawn};
 
 const PYIQA: &str = "pyiqa 0.1.16";
@@ -60,4 +60,12 @@ fn maniqa() {
     let pipal = Fixture::open("iqa/maniqa-pipal.safetensors");
     let metric = ManiqaPipal::load(&drawn::file(&pipal), &device).unwrap();
     check("iqa", "maniqa-pipal, narrow layers", PYIQA, largest(&pipal, &metric), 1e-5);
+}
+
+#[test]
+fn nima() {
+    let fixture = Fixture::open("iqa/nima.safetensors");
+    let metric = Nima::load(&drawn::file(&fixture), &Device::flex()).unwrap();
+    // Measured 2.5e-6; allowed 1e-5 of a range of 9.
+    check("iqa", "nima", PYIQA, largest(&fixture, &metric), 1e-5);
 }

@@ -6,6 +6,21 @@ use dp2o_kernels::gelu;
 use crate::weights::Store;
 use crate::{MetricError, Result};
 
+/// The network's tensors, below the dictionaries that training scripts leave them in.
+pub(crate) fn network(file: &Store) -> Store {
+    let inside = |store: &Store, key: &str| {
+        let mut names = store.names().peekable();
+        names.peek().is_some() && names.all(|name| name.starts_with(key))
+    };
+    let mut store = file.clone();
+    for key in ["params.", "module."] {
+        if inside(&store, key) {
+            store = store.under(key.trim_end_matches('.'));
+        }
+    }
+    store
+}
+
 /// `y = x·Wᵀ + b`.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {

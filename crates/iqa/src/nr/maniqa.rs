@@ -6,7 +6,7 @@ use dp2o_data::{Filter, Picture};
 use dp2o_kernels::{attention, conv2d};
 use dp2o_schema::Direction;
 
-use crate::net::layers::{Linear, values};
+use crate::net::layers::{Linear, network, values};
 use crate::net::swin::{SwinBlock, SwinShape};
 use crate::net::vit::Vit;
 use crate::weights::Store;
@@ -112,7 +112,7 @@ struct Network {
 
 impl Network {
     fn load(store: &Store, scale: f64, device: &Device) -> Result<Self> {
-        let s = store;
+        let s = &network(store);
         let vit = Vit::load(&s.under("vit"), [SIDE * SIDE, PATCH, FIRST + TAPS], device)?;
         let width = vit.width();
         let half = width / 2;

@@ -8,7 +8,7 @@ use dp2o_data::{Filter, Picture};
 use dp2o_kernels::{attention, conv2d, group_norm};
 use dp2o_schema::Direction;
 
-use crate::net::layers::{LayerNorm, Linear, Mlp, join_heads, split_heads, values};
+use crate::net::layers::{LayerNorm, Linear, Mlp, join_heads, network, split_heads, values};
 use crate::weights::Store;
 use crate::{MetricError, NoReference, Result};
 
@@ -60,7 +60,7 @@ impl Musiq {
     /// Names the file and the tensor that is missing or misshapen.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let store = Store::open(path, EXPECTED)?;
-        let s = &store;
+        let s = &network(&store);
         let distribution = s.shape("head.0.weight").is_some();
         let (head, classes) = if distribution { ("head.0", 10) } else { ("head", 1) };
         let token = CHANNELS * (PATCH / 4).pow(2);
