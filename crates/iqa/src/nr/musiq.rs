@@ -277,7 +277,7 @@ fn resized(picture: &Picture, longer: usize) -> Result<Picture> {
     let (new_width, new_height) = (side(width), side(height));
     if new_width.min(new_height) == 0 {
         // The shorter side would vanish at this shape.
-        let needed = width.max(height).div_ceil(2 * longer) + 1;
+        let needed = width.max(height) / (2 * longer) + 1;
         return Err(MetricError::TooSmall { metric: Musiq::NAME, width, height, needed });
     }
     Ok(picture.resize(new_width, new_height, Filter::TorchBicubic))
