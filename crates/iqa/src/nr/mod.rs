@@ -9,6 +9,7 @@ mod nima;
 mod niqe;
 mod niqe_model;
 mod piqe;
+mod qalign;
 
 pub use brisque::Brisque;
 pub use brisque_svm::Svm;
@@ -18,3 +19,4 @@ pub use nima::Nima;
 pub use niqe::Niqe;
 pub use niqe_model::{FEATURES, NiqeFit, NiqeModel};
 pub use piqe::Piqe;
+pub use qalign::QAlign;
