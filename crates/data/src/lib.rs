@@ -34,6 +34,7 @@ mod open;
 mod output;
 mod pairs;
 mod picture;
+mod pil;
 mod resize;
 mod sample_photos;
 mod split;

@@ -56,6 +56,12 @@ impl Fixture {
         map.get(key).unwrap_or_else(|| panic!("{}: no metadata `{key}`", self.name)).clone()
     }
 
+    /// T.
+    pub fn optional_metadata(&self, key: &str) -> Option<String> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).expect("readable header");
+        header.metadata().as_ref()?.get(key).cloned()
+    }
+
     /// Shape and values of an F32 tensor.
     ///
     /// # Panics

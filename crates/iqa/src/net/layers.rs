@@ -7,6 +7,21 @@ use dp2o_kernels::gelu;
 use crate::weights::Store;
 use crate::{MetricError, Result};
 
+/// The network's tensors, below the dictionaries that training scripts leave them in.
+pub(crate) fn network(file: &Store) -> Store {
+    let inside = |store: &Store, key: &str| {
+        let mut names = store.names().peekable();
+        names.peek().is_some() && names.all(|name| name.starts_with(key))
+    };
+    let mut store = file.clone();
+    for key in ["params.", "module."] {
+        if inside(&store, key) {
+            store = store.under(key.trim_end_matches('.'));
+        }
+    }
+    store
+}
+
 /// `y = x·Wᵀ + b`.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
@@ -43,6 +58,19 @@ impl Linear {
     ) -> Result<Self> {
         let weight = store.tensor(&format!("{name}.weight"), [output, input], device)?;
         Ok(Self { weight: weight.swap_dims(0, 1), bias: None })
+    }
+
+    /// A 1×1 convolution, `NAME.weight` `[output, input, 1, 1]` and `NAME.bias`, over channels that
+    /// stand last.
+    pub fn load_pointwise(
+        store: &Store,
+        name: &str,
+        [input, output]: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = store.tensor(&format!("{name}.weight"), [output, input, 1, 1], device)?;
+        let bias = store.tensor(&format!("{name}.bias"), [output], device)?;
+        Ok(Self { weight: weight.reshape([output, input]).swap_dims(0, 1), bias: Some(bias) })
     }
 
     /// `[.., input]` to `[.., output]`.

@@ -1,6 +1,7 @@
 //! Weights of metrics: reading users' files without executing anything in them, and fetching.
 
 pub mod fetch;
+mod folder;
 mod mat;
 mod number;
 mod pickle;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use folder::ModelFolder;
 pub(crate) use mat::read as read_mat;
 pub(crate) use pickle::{Pickle, Value};
 pub(crate) use store::Store;

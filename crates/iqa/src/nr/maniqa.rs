@@ -1,0 +1,279 @@
+use std::path::Path;
+
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::{Device, Tensor, TensorData};
+use dp2o_data::{Filter, Picture};
+use dp2o_kernels::{attention, conv2d};
+use dp2o_schema::Direction;
+
+use crate::net::layers::{Linear, network, values};
+use crate::net::swin_block::{SwinBlock, SwinShape};
+use crate::net::vit::Vit;
+use crate::weights::Store;
+use crate::{NoReference, Result};
+
+/// Side of a crop in pixels, of a patch, and of the map of patches.
+const CROP: usize = 224;
+const PATCH: usize = 8;
+const SIDE: usize = CROP / PATCH;
+/// Crops down and across.
+const ROWS: usize = 4;
+const COLUMNS: usize = 5;
+/// Crops that go through the network at once.
+const BATCH: usize = 5;
+/// The first of the blocks whose outputs are used, and how many; what follows them changes nothing.
+const FIRST: usize = 6;
+const TAPS: usize = 4;
+/// Heads and window of the Swin layers.
+const HEADS: usize = 4;
+const WINDOW: usize = 4;
+/// How much a Swin layer adds to its input.
+const SCALE_KONIQ: f64 = 0.8;
+const SCALE_PIPAL: f64 = 0.13;
+const EXPECTED_KONIQ: &str = "the weights of MANIQA trained on KonIQ-10k, `ckpt_koniq10k.pt`";
+const EXPECTED_PIPAL: &str = "the weights of MANIQA trained on PIPAL, `MANIQA_PIPAL-ae6d356b.pth`";
+
+/// MANIQA trained on KonIQ-10k (or KADID-10k): a vision transformer whose features are weighed across
+/// channels and within windows; about 0 worst, 1 best.
+///
+/// Twenty crops of 224 pixels on a grid; a picture with a side of at most 224 is enlarged first.
+/// The grid has five rows and only four are used, so that the lowest quarter of a tall picture is not
+/// seen: the published score is defined that way.
+///
+/// Source: Yang et al. (2022), "MANIQA: Multi-dimension attention network for no-reference image
+/// quality assessment"; numbers as pyiqa's `maniqa`.
+#[derive(Debug)]
+pub struct Maniqa(Network);
+
+/// [`Maniqa`] trained on PIPAL: another weight of the Swin layers belongs to it. Numbers as pyiqa's
+/// `maniqa-pipal`.
+#[derive(Debug)]
+pub struct ManiqaPipal(Network);
+
+impl Maniqa {
+    /// Reads the authors' file.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing or misshapen.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let store = Store::open(path, EXPECTED_KONIQ)?;
+        Network::load(&store, SCALE_KONIQ, device).map(Self)
+    }
+
+    /// The first 8 hexadecimal digits of the weights file's SHA-256.
+    pub fn weights_hash(&self) -> &str {
+        &self.0.hash
+    }
+}
+
+impl ManiqaPipal {
+    /// Reads the authors' file.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing or misshapen.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let store = Store::open(path, EXPECTED_PIPAL)?;
+        Network::load(&store, SCALE_PIPAL, device).map(Self)
+    }
+
+    /// The first 8 hexadecimal digits of the weights file's SHA-256.
+    pub fn weights_hash(&self) -> &str {
+        &self.0.hash
+    }
+}
+
+impl NoReference for Maniqa {
+    const NAME: &'static str = "maniqa";
+    const DIRECTION: Direction = Direction::HigherIsBetter;
+
+    fn score(&self, picture: &Picture) -> Result<f64> {
+        self.0.score(Self::NAME, picture)
+    }
+}
+
+impl NoReference for ManiqaPipal {
+    const NAME: &'static str = "maniqa-pipal";
+    const DIRECTION: Direction = Direction::HigherIsBetter;
+
+    fn score(&self, picture: &Picture) -> Result<f64> {
+        self.0.score(Self::NAME, picture)
+    }
+}
+
+#[derive(Debug)]
+struct Network {
+    vit: Vit,
+    stages: [Stage; 2],
+    quality: [Linear; 2],
+    weight: [Linear; 2],
+    device: Device,
+    hash: String,
+}
+
+impl Network {
+    fn load(store: &Store, scale: f64, device: &Device) -> Result<Self> {
+        let s = &network(store);
+        let vit = Vit::load(&s.under("vit"), [SIDE * SIDE, PATCH, FIRST + TAPS], device)?;
+        let width = vit.width();
+        let half = width / 2;
+        let head = |name: &str| -> Result<[Linear; 2]> {
+            Ok([
+                Linear::load(s, &format!("{name}.0"), [half, half], device)?,
+                Linear::load(s, &format!("{name}.3"), [half, 1], device)?,
+            ])
+        };
+        Ok(Self {
+            stages: [
+                Stage::load(s, 1, [TAPS * width, width], scale, device)?,
+                Stage::load(s, 2, [width, half], scale, device)?,
+            ],
+            quality: head("fc_score")?,
+            weight: head("fc_weight")?,
+            vit,
+            device: device.clone(),
+            hash: store.hash().into(),
+        })
+    }
+
+    /// The mean quality of all patches of all crops, weighed by how much each matters.
+    fn score(&self, metric: &'static str, picture: &Picture) -> Result<f64> {
+        let (mut sum, mut weights) = (0.0_f64, 0.0_f64);
+        for crops in crops(picture).chunks(BATCH) {
+            let data = crops.iter().flat_map(|crop| crop.values.iter().map(|v| (v - 0.5) / 0.5));
+            let data = TensorData::new(data.collect::<Vec<_>>(), [crops.len(), 3, CROP, CROP]);
+            let x = self.features(Tensor::from_data(data, &self.device)); // [b, 784, width / 2]
+            let head = |[a, b]: &[Linear; 2]| b.forward(relu(a.forward(x.clone()))); // [b, 784, 1]
+            let quality = values(relu(head(&self.quality)), metric)?;
+            let weight = values(sigmoid(head(&self.weight)), metric)?;
+            for (q, w) in quality.into_iter().zip(weight) {
+                sum += f64::from(q) * f64::from(w);
+                weights += f64::from(w);
+            }
+        }
+        Ok(sum / (weights + 1e-8))
+    }
+
+    fn features(&self, x: Tensor<4>) -> Tensor<3> {
+        let taps = self.vit.outputs(x).split_off(FIRST); // 4 × [b, 785, width]
+        let patches = taps.into_iter().map(|x| x.narrow(1, 1, SIDE * SIDE));
+        let x = Tensor::cat(patches.collect(), 2); // [b, 784, 4·width]
+        self.stages.iter().fold(x, |x, stage| stage.forward(x))
+    }
+}
+
+/// Attention across channels, a change of width, and attention within windows.
+#[derive(Debug)]
+struct Stage {
+    channels: [ChannelAttention; 2],
+    reduce: Linear, // a 1×1 convolution
+    layers: [SwinLayer; 2],
+    scale: f64,
+}
+
+impl Stage {
+    fn load(
+        s: &Store,
+        stage: usize,
+        [input, output]: [usize; 2],
+        scale: f64,
+        device: &Device,
+    ) -> Result<Self> {
+        let channels =
+            |i: usize| ChannelAttention::load(&s.under(&format!("tablock{stage}.{i}")), device);
+        let layer = |i: usize| {
+            SwinLayer::load(&s.under(&format!("swintransformer{stage}.layers.{i}")), output, device)
+        };
+        let conv = format!("conv{stage}");
+        Ok(Self {
+            channels: [channels(0)?, channels(1)?],
+            reduce: Linear::load_pointwise(s, &conv, [input, output], device)?,
+            layers: [layer(0)?, layer(1)?],
+            scale,
+        })
+    }
+
+    /// `[b, 784, input]` to `[b, 784, output]`.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.channels.iter().fold(x.swap_dims(1, 2), |x, block| block.forward(x));
+        let x = self.reduce.forward(x.swap_dims(1, 2));
+        self.layers.iter().fold(x, |x, layer| layer.forward(x.clone()) * self.scale + x)
+    }
+}
+
+/// Attention whose tokens are the channels, each described by its map.
+#[derive(Debug)]
+struct ChannelAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+}
+
+impl ChannelAttention {
+    fn load(s: &Store, device: &Device) -> Result<Self> {
+        let linear = |name| Linear::load(s, name, [SIDE * SIDE, SIDE * SIDE], device);
+        Ok(Self { query: linear("c_q")?, key: linear("c_k")?, value: linear("c_v")? })
+    }
+
+    /// Keeps the shape, `[b, channels, 784]`.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let shape = x.dims();
+        let [q, k, v] = [&self.query, &self.key, &self.value]
+            .map(|linear| linear.forward(x.clone()).unsqueeze_dim::<4>(1)); // [b, 1, channels, 784]
+        // The network was trained with its result transposed and yet read in the old order.
+        let y = attention(q, k, v).swap_dims(2, 3).reshape(shape);
+        x + y
+    }
+}
+
+/// Two Swin blocks, the second with shifted windows, and a convolution.
+#[derive(Debug)]
+struct SwinLayer {
+    blocks: [SwinBlock; 2],
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+}
+
+impl SwinLayer {
+    fn load(s: &Store, width: usize, device: &Device) -> Result<Self> {
+        let hidden = s.shape("blocks.0.mlp.fc1.weight").and_then(|s| s.first().copied());
+        let block = |i: usize, shift| {
+            let hidden = hidden.unwrap_or(width);
+            let shape =
+                SwinShape { width, hidden, heads: HEADS, side: SIDE, window: WINDOW, shift };
+            SwinBlock::load(&s.under(&format!("blocks.{i}")), shape, device)
+        };
+        Ok(Self {
+            blocks: [block(0, 0)?, block(1, WINDOW / 2)?],
+            weight: s.tensor("conv.weight", [width, width, 3, 3], device)?,
+            bias: s.tensor("conv.bias", [width], device)?,
+        })
+    }
+
+    /// Keeps the shape, `[b, 784, width]`.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        let [b, n, width] = x.dims();
+        let x = x.swap_dims(1, 2).reshape([b, width, SIDE, SIDE]);
+        let x = conv2d(x, self.weight.clone(), Some(self.bias.clone()), [1, 1], [1, 1]);
+        relu(x).reshape([b, width, n]).swap_dims(1, 2)
+    }
+}
+
+/// The crops of 224 pixels, row by row; those that would be the same crop stand once, which leaves
+/// the weighed mean as it is.
+fn crops(picture: &Picture) -> Vec<Picture> {
+    let shorter = picture.width.min(picture.height);
+    let enlarged;
+    let picture = if shorter <= CROP {
+        let scale = (CROP + 1) as f64 / shorter as f64;
+        enlarged = picture.resize_by(scale, Filter::TorchBilinear);
+        &enlarged
+    } else {
+        picture
+    };
+    let [down, across] = [picture.height, picture.width].map(|side| (side - CROP) / ROWS);
+    let rows = if down == 0 { 1 } else { ROWS };
+    let columns = if across == 0 { 1 } else { COLUMNS };
+    let corners = (0..rows).flat_map(|i| (0..columns).map(move |j| (j * across, i * down)));
+    corners.map(|(x, y)| picture.crop(x, y, CROP, CROP)).collect()
+}

@@ -1,0 +1,51 @@
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::{Store, weights_error};
+use crate::Result;
+
+/// A folder of Hugging Face's layout: `config.json`, and weights in one file or in several with an
+/// index.
+pub(crate) struct ModelFolder {
+    path: PathBuf,
+    expected: &'static str,
+}
+
+/// Where weights may be, the best first.
+const WEIGHTS: [&str; 4] = [
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+];
+
+impl ModelFolder {
+    /// `expected` says in words which folder is wanted; it ends every error.
+    pub fn new(path: &Path, expected: &'static str) -> Self {
+        Self { path: path.into(), expected }
+    }
+
+    /// What of `config.json` the caller needs.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
+        let path = self.file("config.json");
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|e| weights_error(&path, self.expected, e.to_string()))?;
+        serde_json::from_str(&text).map_err(|e| weights_error(&path, self.expected, e.to_string()))
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> Result<Store> {
+        let found = WEIGHTS.into_iter().map(|name| self.file(name)).find(|path| path.is_file());
+        let found = found.ok_or_else(|| {
+            let detail = format!("the folder holds none of {}", WEIGHTS.join(", "));
+            weights_error(&self.path, self.expected, detail)
+        })?;
+        Store::open(&found, self.expected)
+    }
+
+    /// A file of the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
