@@ -20,7 +20,7 @@ use crate::dpo::dataset::{Dataset, hash_files, hash_text};
 use crate::dpo::sd2::Sd2Errors;
 use crate::dpo::session::Session;
 use crate::run::{Outcome, Progress, Task, run_until};
-use crate::{Error, Result};
+use crate::{Error, Result, State};
 
 /// The files that training reads, and where it writes.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub struct TrainInputs<'a> {
     pub manifest: &'a Path,
     /// The reference model's folder.
     pub model: &'a Path,
-    /// Folder for `checkpoints/`, `log.jsonl`, TensorBoard's events and `model/`.
+    /// Folder for `checkpoints/`, `snapshots/`, `log.jsonl`, TensorBoard's events and `model/`.
     pub out: &'a Path,
     /// Folder for reference errors: `OUT/reference-errors`, or one that several runs share.
     pub reference_errors: &'a Path,
@@ -73,7 +73,8 @@ pub struct Trained {
 /// [`crate::diagnostics::Tally::scalars`], `alarm` (1 while the winners' error rises), and every
 /// so many steps `validation_loss` and the tally of the groups kept out, before the step's update.
 ///
-/// The tuned model in `out/model` is a whole folder in diffusers' layout: the ControlNet in f32, all
+/// `out/snapshots/step-NNNNNNNN` are the models of [`TrainConfig::snapshot_every`], the last step's
+/// excepted. The tuned model in `out/model` is a whole folder in diffusers' layout: the ControlNet in f32, all
 /// other parts copied. `device` is a plain one; autodiff is added here.
 ///
 /// # Errors
@@ -86,6 +87,7 @@ pub fn train(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Trained> {
     config.check()?;
+    let seed = config.seed.unwrap_or(seed);
     let model = Sd2::load(inputs.model, device)?;
     let backbone = Sd2Errors::new(&model)?;
     let dataset = Dataset::open(
@@ -141,9 +143,18 @@ pub fn train(
         *alarm_on.borrow_mut() = alarm.borrow_mut().observe(scalars);
         scalars.get("validation_loss").is_some_and(|loss| patience.observe(*loss))
     };
+    let mut keep = |state: &State<ControlNet>| {
+        let every = config.snapshot_every;
+        if every == 0 || !state.step.is_multiple_of(every) || state.step == config.steps {
+            return Ok(());
+        }
+        let folder = snapshots(inputs.out).join(format!("step-{:08}", state.step));
+        save(inputs.model, &folder, &state.averaged().valid())
+    };
     let run = config.run();
     let task = Task { stage: "train", folder: inputs.out, fingerprint: settings, config: &run };
-    let state = run_until(task, controlnet.train(), &mut objective, &mut watch, progress)?;
+    let state =
+        run_until(task, controlnet.train(), &mut objective, &mut watch, &mut keep, progress)?;
     session.errors.flush()?;
     let tuned = state.averaged();
     let validation = session.validate(&tuned)?.map(|tally| named(&tally));
@@ -164,6 +175,32 @@ pub fn train(
         reference_errors: session.errors.computed,
         validation,
     })
+}
+
+fn snapshots(out: &Path) -> PathBuf {
+    out.join("snapshots")
+}
+
+/// The models kept on the way in a training folder: steps done and folder, in order.
+///
+/// # Errors
+/// When the folder is there and cannot be read.
+pub fn read_snapshots(out: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let folder = snapshots(out);
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let failed = |e| dp2o_schema::Error::io("read", &folder, e);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// A validation's values as they are logged.
