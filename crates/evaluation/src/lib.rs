@@ -30,12 +30,13 @@ mod paired;
 mod pictures;
 mod quantities;
 pub mod report;
+pub mod results;
 mod subsets;
 pub mod summary;
 mod tables;
 mod verdict;
 
-pub use bootstrap::{Interval, interval};
+pub use bootstrap::{Interval, clustered, interval};
 pub use config::EvaluateConfig;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Inputs, REWARD, evaluate};
