@@ -38,7 +38,7 @@ pub fn settings(config: &Config, model: &str) -> Result<Value> {
     Ok(serde_json::to_value((&config.train, model))?)
 }
 
-/// How long training took: `training/timing.json`.
+/// How long training took: `training/step-time.json`.
 #[derive(Serialize)]
 struct Timing {
     /// Steps of the last attempt.
@@ -90,7 +90,7 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
         if !times.is_empty() {
             times.sort_by(f64::total_cmp);
             let timing = Timing { steps: times.len(), seconds_per_step: times[times.len() / 2] };
-            atomic::write_json(&out.join("timing.json"), &timing)?;
+            atomic::write_json(&out.join("step-time.json"), &timing)?;
         }
         if done.alarm {
             tracing::warn!(

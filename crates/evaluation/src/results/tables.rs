@@ -57,7 +57,7 @@ impl RunTables {
             }
             Ok(samples)
         };
-        let timing = training.join("timing.json");
+        let timing = training.join("step-time.json");
         let timing: Option<TimingFile> =
             timing.exists().then(|| atomic::read_json(&timing)).transpose()?;
         Ok(Self {
