@@ -191,7 +191,9 @@ pub fn measure(runs: &[RunTables], baseline: Option<&[RunTables]>) -> Measured {
             },
         );
     }
-    let photographs: BTreeSet<&String> = scene.photographs.values().collect();
+    let evaluated = runs[0].pictures.get(REWARD).into_iter().flat_map(BTreeMap::keys);
+    let photographs: BTreeSet<&String> =
+        evaluated.filter_map(|group| scene.photographs.get(group)).collect();
     Measured {
         runs: runs.len(),
         images: first.images,
@@ -272,17 +274,18 @@ impl Values {
 fn at_m_of_both(scene: &Scene<'_>) -> BTreeMap<usize, AtMOfBoth> {
     let seeds = scene.runs[0].summary.seeds;
     let side = |m: usize, of: fn(&RunTables) -> &super::tables::Samples, what: &str| {
-        let part = |part: fn(AtM) -> f64, name: &str| {
+        // One stream of draws for all, so that curves compare and M = 1 is one number.
+        let part = |part: fn(AtM) -> f64| {
             let values = scene.values(|run, group| {
                 let samples = of(run).get(group).filter(|samples| samples.len() >= m)?;
                 Some(part(at_m(samples, m, Direction::HigherIsBetter)))
             });
-            values.map(|values| values.interval(scene, name, &format!("{what}@{m}")))
+            values.map(|values| values.interval(scene, "best, mean, worst", what))
         };
         Some(AtMSide {
-            best: part(|at| at.best, "best")?,
-            mean: part(|at| at.mean, "mean")?,
-            worst: part(|at| at.worst, "worst")?,
+            best: part(|at| at.best)?,
+            mean: part(|at| at.mean)?,
+            worst: part(|at| at.worst)?,
         })
     };
     let both = |m: usize| {

@@ -83,6 +83,9 @@ pub struct ExperimentText {
     /// Whether that axis is logarithmic.
     #[serde(default)]
     pub log: bool,
+    /// Whether variants are compared at equal time of training too, by their curves.
+    #[serde(default)]
+    pub equal_time: bool,
     /// How it was done, in words.
     #[serde(default)]
     pub note: Option<String>,

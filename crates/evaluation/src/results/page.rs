@@ -195,7 +195,25 @@ fn text(cells: &[&str]) -> Vec<String> {
 /// Every metric, reference against tuned, one table a variant.
 fn metrics(experiment: &Experiment) -> Vec<Table> {
     let several = measured(experiment).count() > 1;
-    measured(experiment).map(|(name, m)| metric_table(several.then_some(name), m)).collect()
+    let mut tables: Vec<Table> =
+        measured(experiment).map(|(name, m)| metric_table(several.then_some(name), m)).collect();
+    tables.extend(measured(experiment).next().and_then(|(_, m)| monitors(m)));
+    tables
+}
+
+/// What a reward may be hacked through.
+fn monitors(m: &Measured) -> Option<Table> {
+    let head = text(&["statistic", "HR", "bicubic", "reference", "tuned"]);
+    let row = |(name, values): (&String, &[Option<f64>; 4])| {
+        let places = decimals(values[2].unwrap_or(1.0).abs() / 10.0);
+        let cell = |value: &Option<f64>| value.map_or("–".into(), |v| number(v, places));
+        let mut cells = vec![name.replace('-', " ")];
+        cells.extend(values.iter().map(cell));
+        cells
+    };
+    let caption = "The pictures themselves: a drift is a warning.".to_string();
+    let rows: Vec<Vec<String>> = m.monitors.iter().map(row).collect();
+    (!rows.is_empty()).then(|| Table::new(Some(caption), head, rows))
 }
 
 fn metric_table(name: Option<&str>, m: &Measured) -> Table {

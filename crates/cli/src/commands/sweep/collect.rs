@@ -59,7 +59,9 @@ impl Collect<'_> {
         });
         let mut measured: Vec<Option<Measured>> =
             tables.iter().map(|runs| (!runs.is_empty()).then(|| measure(runs, baseline))).collect();
-        at_equal_time(&mut measured, &tables);
+        if file.equal_time {
+            at_equal_time(&mut measured, &tables);
+        }
         let mut variants = Vec::new();
         for (v, measured) in measured.into_iter().enumerate() {
             let variant = &file.variants[v];

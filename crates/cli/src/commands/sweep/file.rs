@@ -42,6 +42,9 @@ pub struct ExperimentFile {
     axis: Option<String>,
     #[serde(default)]
     log: bool,
+    /// Whether variants are compared at equal time of training too, by their curves.
+    #[serde(default)]
+    pub equal_time: bool,
     note: Option<String>,
     finding: Option<String>,
     /// The variant that the others are compared with.
@@ -78,6 +81,7 @@ impl ExperimentFile {
             figure: self.figure,
             axis: self.axis.clone(),
             log: self.log,
+            equal_time: self.equal_time,
             note: self.note.clone(),
             finding: self.finding.clone(),
         }
@@ -173,9 +177,9 @@ impl ExperimentFile {
         (config.train.seed, config.curate.seed) = (Some(seed), Some(seed));
         config.check().with_context(named)?;
         let kept = config.evaluate.curve_seeds > 0 && config.train.snapshot_every > 0;
-        if self.figure == Figure::Curve && !kept {
+        if (self.figure == Figure::Curve || self.equal_time) && !kept {
             return Err(anyhow::anyhow!(
-                "a curve needs `train.snapshot_every` and `evaluate.curve_seeds` above 0"
+                "a curve, or a comparison at equal time, needs `train.snapshot_every` and `evaluate.curve_seeds` above 0"
             ))
             .with_context(named);
         }
