@@ -1,6 +1,6 @@
 //! The figures of the page, each a whole SVG file.
 
-use crate::report::chart::{Axis, Chart, Mark, Tone};
+use crate::report::chart::{Axis, Chart, Mark, Tone, UNIT};
 use crate::report::format::{decimals, number};
 use crate::results::{Experiment, Figure, Measured, Variant};
 use crate::{Interval, REWARD, Result};
@@ -24,9 +24,12 @@ pub fn figure(experiment: &Experiment) -> Result<Option<String>> {
     }
 }
 
-fn reward(measured: &Measured) -> Option<Interval> {
-    Some(measured.quantities.get(REWARD)?.tuned.value)
+/// The reward gained over the reference.
+fn gained(measured: &Measured) -> Option<Interval> {
+    Some(measured.quantities.get(REWARD)?.gain)
 }
+
+const GAINED: &str = "reward gained over the reference";
 
 type Points = Vec<(f64, f64)>;
 
@@ -49,17 +52,22 @@ fn band(points: &[(f64, Interval)], tone: Tone, marks: &mut Vec<Mark>) -> Points
 fn at_m(measured: &Measured) -> Result<String> {
     let (mut marks, mut values, mut legend) = (Vec::new(), Vec::new(), Vec::new());
     for (name, tone) in [("reference", Tone::Reference), ("tuned", Tone::Tuned)] {
-        legend.push((tone, format!("{name}: best, mean, worst")));
+        legend.push((tone, format!("{name}: best, mean (95 %), worst")));
         let side = |both: &super::AtMOfBoth| match tone {
             Tone::Reference => both.reference.clone(),
             _ => both.tuned.clone(),
         };
         for part in [0, 1, 2] {
-            let points = measured.at_m.iter().map(|(&m, both)| {
+            let point = |(&m, both): (&usize, &super::AtMOfBoth)| {
                 let side = side(both);
                 ((m as f64).log2(), [side.best, side.mean, side.worst][part])
-            });
-            values.extend(band(&points.collect::<Vec<_>>(), tone, &mut marks));
+            };
+            let mut points: Vec<(f64, Interval)> = measured.at_m.iter().map(point).collect();
+            if part != 1 {
+                // Six bands hide each other: the ends' intervals are in the table.
+                points.iter_mut().for_each(|(_, i)| (i.low, i.high) = (None, None));
+            }
+            values.extend(band(&points, tone, &mut marks));
         }
     }
     let sizes = measured.at_m.keys().map(|&m| (m as f64).log2());
@@ -92,7 +100,7 @@ fn curve(title: &str, measured: &[(&Variant, &Measured)]) -> Result<Option<Strin
     x.ticks.retain(|(step, _)| step.fract() == 0.0);
     let y = Axis::around("gain", all.iter().map(|p| p.1).chain([0.0]), 0.06);
     let chart = Chart { description: format!("{title}: reward gained over steps"), x, y, marks };
-    file(&chart, "reward gained over the reference", &legend).map(Some)
+    file(&chart, GAINED, &legend).map(Some)
 }
 
 fn errors(measured: &[(&Variant, &Measured)]) -> Result<Option<String>> {
@@ -126,11 +134,11 @@ fn line(experiment: &Experiment, measured: &[(&Variant, &Measured)]) -> Result<S
     let place = |x: f64| if experiment.text.log { x.log10() } else { x };
     let mut points: Vec<(f64, String, Interval)> = measured
         .iter()
-        .filter_map(|(v, m)| Some((place(v.x?), v.name.clone(), reward(m)?)))
+        .filter_map(|(v, m)| Some((place(v.x?), v.name.clone(), gained(m)?)))
         .collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut marks = Vec::new();
-    let mut values: Vec<f64> = Vec::new();
+    let mut marks = vec![Mark::Level(0.0)];
+    let mut values = vec![0.0];
     for (x, _, interval) in &points {
         if let (Some(low), Some(high)) = (interval.low, interval.high) {
             marks.push(Mark::Line(vec![(*x, low), (*x, high)], Tone::Tuned, 1.6, 0.6));
@@ -141,23 +149,12 @@ fn line(experiment: &Experiment, measured: &[(&Variant, &Measured)]) -> Result<S
     values.extend(means.iter().map(|p| p.1));
     marks.push(Mark::Line(means.clone(), Tone::Tuned, 1.8, 1.0));
     marks.push(Mark::Dots(means, Tone::Tuned, 3.2));
-    let mut legend = vec![(Tone::Tuned, "tuned".to_string())];
-    if let Some(quantity) = measured[0].1.quantities.get(REWARD) {
-        let level = quantity.reference.value.mean;
-        values.push(level);
-        let ends = (points.first().map_or(0.0, |p| p.0), points.last().map_or(1.0, |p| p.0));
-        marks.insert(
-            0,
-            Mark::Line(vec![(ends.0, level), (ends.1, level)], Tone::Reference, 1.6, 1.0),
-        );
-        legend.push((Tone::Reference, "reference".into()));
-    }
     let label = experiment.text.axis.clone().unwrap_or_default();
     let mut x = Axis::around(&label, points.iter().map(|p| p.0), 0.06);
     x.ticks = points.iter().map(|(x, name, _)| (*x, name.clone())).collect();
-    let y = Axis::around("reward", values, 0.08);
-    let description = format!("{}: reward", experiment.text.title);
-    file(&Chart { description, x, y, marks }, "reward", &legend)
+    let y = Axis::around("gain", values, 0.08);
+    let description = format!("{}: {GAINED}", experiment.text.title);
+    file(&Chart { description, x, y, marks }, GAINED, &[])
 }
 
 /// A chart with its vertical axis' name and its legend above it.
@@ -173,39 +170,32 @@ fn file(chart: &Chart, y_label: &str, legend: &[(Tone, String)]) -> Result<Strin
         out += &format!("<path d=\"M{x} {middle}h14\" stroke=\"{colour}\" stroke-width=\"3\"/>\n");
         out += &text(x + 20, y, "start", 11, "400", name);
     }
+    // The chart's own coordinates are finer than pixels.
     let inner = chart.svg()?;
-    let inner = inner.replacen(
-        "<svg ",
-        &format!("<svg x=\"0\" y=\"{top}\" width=\"400\" height=\"260\" "),
-        1,
-    );
-    Ok(out + inner.trim_end() + "\n</svg>\n")
+    let body = inner.split_once('>').map_or("", |(_, body)| body);
+    let body = body.rsplit_once("</svg>").map_or(body, |(body, _)| body);
+    let scale = 1.0 / f64::from(UNIT);
+    Ok(out + &format!("<g transform=\"translate(0 {top}) scale({scale})\">{body}</g>\n</svg>\n"))
 }
 
-/// One row a variant: its reward with the interval, and the reference's as a line.
+/// One row a variant: the reward that it gained, with the interval.
 fn dots(measured: &[(&Variant, &Measured)]) -> String {
     let rows: Vec<(&str, Interval)> =
-        measured.iter().filter_map(|(v, m)| Some((v.name.as_str(), reward(m)?))).collect();
-    let reference =
-        measured.iter().find_map(|(_, m)| Some(m.quantities.get(REWARD)?.reference.value.mean));
+        measured.iter().filter_map(|(v, m)| Some((v.name.as_str(), gained(m)?))).collect();
     let ends = rows.iter().flat_map(|(_, i)| [i.low.unwrap_or(i.mean), i.high.unwrap_or(i.mean)]);
-    let axis = Axis::around("reward", ends.chain(reference), 0.06);
+    let axis = Axis::around(GAINED, ends.chain([0.0]), 0.06);
     let height = 46 + 22 * rows.len();
     let (left, right) = (150.0, 388.0);
     let place = |v: f64| left + (right - left) * (v - axis.low) / (axis.high - axis.low);
     let bottom = 10 + 22 * rows.len();
-    let mut out = head(400, height, "Reward of each variant with its 95 % interval");
+    let mut out = head(400, height, "Reward gained by each variant with its 95 % interval");
     for (value, label) in &axis.ticks {
         let x = place(*value);
-        out += &format!("<path d=\"M{x:.1} 6V{bottom}\" stroke=\"#DFE3E8\"/>\n");
+        let colour = if *value == 0.0 { Tone::Ink } else { Tone::Grid }.hex();
+        out += &format!("<path d=\"M{x:.1} 6V{bottom}\" stroke=\"{colour}\"/>\n");
         out += &text(x as usize, bottom + 15, "middle", 11, "400", label);
     }
-    out += &text(269, bottom + 31, "middle", 11, "400", "reward; line: reference");
-    if let Some(reference) = reference {
-        let (x, colour) = (place(reference), Tone::Reference.hex());
-        out +=
-            &format!("<path d=\"M{x:.1} 6V{bottom}\" stroke=\"{colour}\" stroke-width=\"2\"/>\n");
-    }
+    out += &text(269, bottom + 31, "middle", 11, "400", GAINED);
     let colour = Tone::Tuned.hex();
     for (i, (name, interval)) in rows.iter().enumerate() {
         let y = 20 + 22 * i;

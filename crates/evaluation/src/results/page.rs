@@ -293,9 +293,7 @@ fn comparison(experiment: &Experiment) -> Option<Table> {
             q.std_over_runs.map_or("–".into(), |std| number(std, 3)),
         ];
         if experiment.baseline.is_some() {
-            let own = experiment.baseline.as_deref() == Some(name);
-            let against = q.against_baseline.filter(|_| !own);
-            cells.push(against.map_or("–".into(), |interval| gain(interval, 3)));
+            cells.push(q.against_baseline.map_or("–".into(), |interval| gain(interval, 3)));
         }
         let last = m.errors.last();
         let percent = |v: Option<f64>| v.map_or("–".into(), |v| format!("{} %", signed(v, 2)));

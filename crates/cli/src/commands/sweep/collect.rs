@@ -53,12 +53,15 @@ impl Collect<'_> {
         let file = &self.file.experiments[e];
         let tables: Vec<Vec<RunTables>> =
             (0..file.variants.len()).map(|v| self.tables((e, v))).collect::<Result<_>>()?;
-        let baseline = file.baseline.as_ref().and_then(|baseline| {
-            let place = file.variants.iter().position(|v| v.name == *baseline)?;
-            Some(tables[place].as_slice())
-        });
-        let mut measured: Vec<Option<Measured>> =
-            tables.iter().map(|runs| (!runs.is_empty()).then(|| measure(runs, baseline))).collect();
+        let baseline = file
+            .baseline
+            .as_ref()
+            .and_then(|baseline| file.variants.iter().position(|v| v.name == *baseline));
+        let of = |(v, runs): (usize, &Vec<RunTables>)| {
+            let others = baseline.filter(|&place| place != v).map(|place| tables[place].as_slice());
+            (!runs.is_empty()).then(|| measure(runs, others))
+        };
+        let mut measured: Vec<Option<Measured>> = tables.iter().enumerate().map(of).collect();
         if file.equal_time {
             at_equal_time(&mut measured, &tables);
         }
