@@ -172,8 +172,12 @@ pub fn stage(
 /// Takes ready pairs into the folder `data`, all held out.
 fn pairs(run: &Run, test: &Test, data: &Path) -> Result<PathBuf> {
     let source = Source::Pairs { lr: test.lr.clone(), hr: test.hr.clone() };
-    let config =
-        DegradeConfig { held_out: 1.0, held_out_count: None, ..run.config.degrade.clone() };
+    let config = DegradeConfig {
+        held_out: 1.0,
+        held_out_count: None,
+        held_out_photographs: Vec::new(),
+        ..run.config.degrade.clone()
+    };
     let report = dp2o_data::degrade(&source, &config, run.config.seed, data, &mut |_| {})?;
     for remark in &report.skipped {
         tracing::warn!("skipped `{}`: {}", remark.path.display(), remark.text);
