@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use dp2o_curation::Selection;
 use dp2o_evaluation::results::{ExperimentText, Figure};
 use serde::Deserialize;
 use toml::Table;
@@ -26,7 +27,7 @@ pub struct SweepFile {
     /// What all experiments change in it.
     #[serde(default)]
     pub set: Table,
-    /// The run seeds: `train.seed` and `curate.seed` of the runs of each variant.
+    /// The run seeds: `train.seed` of the runs of each variant, and `curate.seed` where pairs are drawn.
     pub seeds: Vec<u64>,
     /// The experiments.
     pub experiments: Vec<ExperimentFile>,
@@ -174,7 +175,10 @@ impl ExperimentFile {
         merge(&mut table, self.set.clone());
         merge(&mut table, variant.set.clone());
         let mut config = from_table(table).with_context(named)?;
-        (config.train.seed, config.curate.seed) = (Some(seed), Some(seed));
+        config.train.seed = Some(seed);
+        if config.curate.selection == Selection::Random {
+            config.curate.seed = Some(seed); // nothing else in curation is drawn
+        }
         config.check().with_context(named)?;
         let kept = config.evaluate.curve_seeds > 0 && config.train.snapshot_every > 0;
         if (self.figure == Figure::Curve || self.equal_time) && !kept {
