@@ -149,7 +149,8 @@ pub fn train(
             return Ok(());
         }
         let folder = snapshots(inputs.out).join(format!("step-{:08}", state.step));
-        save(inputs.model, &folder, &state.averaged().valid())
+        // Many of them, and only looked at: their frozen parts are the reference's files.
+        save(inputs.model, &folder, &state.averaged().valid(), link)
     };
     let run = config.run();
     let task = Task { stage: "train", folder: inputs.out, fingerprint: settings, config: &run };
@@ -159,7 +160,7 @@ pub fn train(
     let tuned = state.averaged();
     let validation = session.validate(&tuned)?.map(|tally| named(&tally));
     let folder = inputs.out.join("model");
-    save(inputs.model, &folder, &tuned.valid())?;
+    save(inputs.model, &folder, &tuned.valid(), |from, to| fs::copy(from, to).map(drop))?;
     let training = &session.split.training;
     let alarm = *alarm_on.borrow();
     Ok(Trained {
@@ -210,16 +211,24 @@ fn named(tally: &crate::diagnostics::Tally) -> BTreeMap<String, f64> {
     scalars.into_iter().map(|(name, value)| (format!("validation_{name}"), value)).collect()
 }
 
+/// How a file is copied.
+type CopyFile = fn(&Path, &Path) -> std::io::Result<()>;
+
+/// A hard link, or a copy where there are none.
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}
+
 /// The reference model's folder with another ControlNet.
-fn save(reference: &Path, folder: &Path, controlnet: &ControlNet) -> Result<()> {
+fn save(reference: &Path, folder: &Path, controlnet: &ControlNet, file: CopyFile) -> Result<()> {
     atomic::folder::<Error, _>(folder, |folder| {
-        copy(reference, folder)?;
+        copy(reference, folder, file)?;
         Ok(controlnet.save(&folder.join("controlnet"), DType::F32)?)
     })
 }
 
 /// Copies a model's files, but not its ControlNet.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path, file: CopyFile) -> Result<()> {
     let failed = |action, path: &Path, e| dp2o_schema::Error::io(action, path, e);
     fs::create_dir_all(to).map_err(|e| failed("create folder", to, e))?;
     for entry in fs::read_dir(from).map_err(|e| failed("read", from, e))? {
@@ -227,10 +236,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {
             if entry.file_name() != "controlnet" {
-                copy(&path, &target)?;
+                copy(&path, &target, file)?;
             }
         } else {
-            fs::copy(&path, &target).map_err(|e| failed("copy", &path, e))?;
+            file(&path, &target).map_err(|e| failed("copy", &path, e))?;
         }
     }
     Ok(())

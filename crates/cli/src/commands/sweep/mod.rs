@@ -170,12 +170,10 @@ fn tests(given: &[String]) -> Result<Vec<Test>> {
     Ok(tests)
 }
 
-fn eta(seconds: Option<f64>) -> String {
-    match seconds {
-        Some(seconds) => {
-            let left = indicatif::HumanDuration(Duration::from_secs_f64(seconds));
-            format!("; about {left} left in all")
-        }
-        None => String::new(),
+fn eta((seconds, complete): (f64, bool)) -> String {
+    if seconds == 0.0 {
+        return String::new();
     }
+    let left = indicatif::HumanDuration(Duration::from_secs_f64(seconds));
+    format!("; {} {left} left in all", if complete { "about" } else { "at least" })
 }

@@ -1,6 +1,6 @@
 //! One run after the other, each taking over what an earlier one has made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -95,18 +95,19 @@ impl<'a> Work<'a> {
     }
 
     /// Seconds that the stages still to be done will take, by the mean of those of their kind that
-    /// are done; `None` while there is none of a kind.
-    pub fn left(&self, plan: &[Planned]) -> Option<f64> {
-        let mut left: BTreeMap<Print, ()> = BTreeMap::new();
+    /// are done; and whether some of each kind are.
+    pub fn left(&self, plan: &[Planned]) -> (f64, bool) {
+        let mut left: BTreeSet<Print> = BTreeSet::new();
         for planned in plan {
             for stage in planned.stages() {
                 let print = self.print(planned, &stage);
                 if !self.done.contains_key(&print) && !self.failed.contains_key(&print) {
-                    left.insert(print, ());
+                    left.insert(print);
                 }
             }
         }
-        left.keys().map(|(stage, _)| self.usual(stage)).sum()
+        let times: Vec<Option<f64>> = left.iter().map(|(stage, _)| self.usual(stage)).collect();
+        (times.iter().flatten().sum(), times.iter().all(Option::is_some))
     }
 
     fn usual(&self, stage: &str) -> Option<f64> {
@@ -156,7 +157,16 @@ impl<'a> Work<'a> {
             "generate" => generate::stage(run, device)?,
             "score" => score::stage(run, device)?,
             "curate" => curate::stage(run, None, None, Vec::new())?,
-            "train" => train::stage(run, device)?,
+            "train" => {
+                let ended = train::stage(run, device)?;
+                // Only a training that goes on needs them, and there are many trainings.
+                let checkpoints = run.folder.training().join("checkpoints");
+                if checkpoints.exists() {
+                    fs::remove_dir_all(&checkpoints)
+                        .with_context(|| format!("cannot remove `{}`", checkpoints.display()))?;
+                }
+                ended
+            }
             _ => {
                 if let Some(from) = self.references.get(&planned.reference) {
                     let to = evaluation(run.folder.root(), planned);
