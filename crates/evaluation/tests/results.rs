@@ -121,6 +121,8 @@ fn worked_by_hand() {
     let at_2 = &measured.at_m[&2];
     assert!(close(at_2.reference.best.mean, 0.4) && close(at_2.reference.worst.mean, 0.2));
     assert!(close(at_2.tuned.best.mean, (0.6 + 0.8 + 0.4 + 0.4 + 0.6 + 0.6) / 6.0));
+    assert!(close(at_2.gain.mean.mean, 0.15) && close(at_2.gain.mean.low.unwrap(), 0.0));
+    assert!(close(at_2.gain.worst.mean, (0.4 + 0.6 + 0.2 + 0.2 + 0.4 + 0.2) / 6.0 - 0.2));
     assert_eq!(measured.at_m[&1].tuned.best, measured.at_m[&1].tuned.worst);
     assert_eq!(measured.methods["bicubic"]["psnr"].value.mean, 25.0);
     assert_eq!(measured.curve.len(), 3);
@@ -240,14 +242,14 @@ fn the_page_shows_every_figure_and_is_the_same_every_time() {
     }
     for part in [
         "## A sweep",
-        "3 held-out pictures of 2 photographs, 2 samples each",
+        "3 held-out pictures of 2 photographs.",
         "| psnr ↑ | in the reward | 25.0 | 23.0 ± 1.0 | 24.5 ± 1.2 | +1.5 (0.0 to +3.0) |",
         "**Found:** A finding.",
         "![About dots](page/sweep-dots.svg)",
         "one tuned sample has the reward of the best of 2 samples or more of the reference",
         "| row one | **+0.150 (0.000 to +0.300)** |",
         "| 20 | +0.140 (+0.140 to +0.140) |",
-        "none, run seed 1: failed (the disk is full)",
+        "none, run seed 1, which failed (the disk is full)",
         "### About open\n\nNot run yet.",
     ] {
         assert!(text.contains(part), "{part}:\n{text}");

@@ -50,24 +50,28 @@ fn band(points: &[(f64, Interval)], tone: Tone, marks: &mut Vec<Mark>) -> Points
 }
 
 fn at_m(measured: &Measured) -> Result<String> {
-    let (mut marks, mut values, mut legend) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, tone) in [("reference", Tone::Reference), ("tuned", Tone::Tuned)] {
-        legend.push((tone, format!("{name}: best, mean (95 %), worst")));
-        let side = |both: &super::AtMOfBoth| match tone {
-            Tone::Reference => both.reference.clone(),
-            _ => both.tuned.clone(),
+    let (mut marks, mut values) = (Vec::new(), Vec::new());
+    for part in [0, 1, 2] {
+        let of = |side: &super::AtMSide| [side.best, side.mean, side.worst][part];
+        let points = |side: fn(&super::AtMOfBoth) -> &super::AtMSide| -> Points {
+            let point = |(&m, both): (&usize, _)| ((m as f64).log2(), of(side(both)).mean);
+            measured.at_m.iter().map(point).collect()
         };
-        for part in [0, 1, 2] {
-            let point = |(&m, both): (&usize, &super::AtMOfBoth)| {
-                let side = side(both);
-                ((m as f64).log2(), [side.best, side.mean, side.worst][part])
-            };
-            let mut points: Vec<(f64, Interval)> = measured.at_m.iter().map(point).collect();
-            if part != 1 {
-                // Six bands hide each other: the ends' intervals are in the table.
-                points.iter_mut().for_each(|(_, i)| (i.low, i.high) = (None, None));
+        for (m, both) in &measured.at_m {
+            let (x, reference, gain) =
+                ((*m as f64).log2(), of(&both.reference).mean, of(&both.gain));
+            if let (Some(low), Some(high)) = (gain.low, gain.high) {
+                let ends = vec![(x, reference + low), (x, reference + high)];
+                values.extend(ends.iter().map(|p| p.1));
+                marks.push(Mark::Line(ends, Tone::Tuned, 1.4, 0.45));
             }
-            values.extend(band(&points, tone, &mut marks));
+        }
+        for (tone, line) in
+            [(Tone::Reference, points(|b| &b.reference)), (Tone::Tuned, points(|b| &b.tuned))]
+        {
+            values.extend(line.iter().map(|p| p.1));
+            marks.push(Mark::Line(line.clone(), tone, if part == 1 { 2.4 } else { 1.4 }, 1.0));
+            marks.push(Mark::Dots(line, tone, 2.6));
         }
     }
     let sizes = measured.at_m.keys().map(|&m| (m as f64).log2());
@@ -76,10 +80,14 @@ fn at_m(measured: &Measured) -> Result<String> {
     let chart = Chart {
         description: "Best, mean and worst reward of M samples, reference and tuned".into(),
         x,
-        y: Axis::around("reward", values.iter().map(|p| p.1), 0.06),
+        y: Axis::around("reward", values, 0.06),
         marks,
     };
-    file(&chart, "reward", &legend)
+    let legend = [
+        (Tone::Reference, "reference".into()),
+        (Tone::Tuned, "tuned; bars: 95 % of the gain".into()),
+    ];
+    file(&chart, "reward: best, mean (thick) and worst of M", &legend)
 }
 
 fn curve(title: &str, measured: &[(&Variant, &Measured)]) -> Result<Option<String>> {

@@ -87,6 +87,8 @@ pub struct AtMOfBoth {
     pub reference: AtMSide,
     /// The tuned models.
     pub tuned: AtMSide,
+    /// Tuned minus reference, picture by picture.
+    pub gain: AtMSide,
 }
 
 /// One model's side of [`AtMOfBoth`].
@@ -273,14 +275,16 @@ impl Values {
 
 fn at_m_of_both(scene: &Scene<'_>) -> BTreeMap<usize, AtMOfBoth> {
     let seeds = scene.runs[0].summary.seeds;
-    let side = |m: usize, of: fn(&RunTables) -> &super::tables::Samples, what: &str| {
+    let at = |samples: &super::tables::Samples, group: &str, m: usize| {
+        let samples = samples.get(group).filter(|samples| samples.len() >= m)?;
+        Some(at_m(samples, m, Direction::HigherIsBetter))
+    };
+    type Of<'a> = &'a dyn Fn(&RunTables, &str, fn(AtM) -> f64) -> Option<f64>;
+    let side = |of: Of<'_>| {
         // One stream of draws for all, so that curves compare and M = 1 is one number.
         let part = |part: fn(AtM) -> f64| {
-            let values = scene.values(|run, group| {
-                let samples = of(run).get(group).filter(|samples| samples.len() >= m)?;
-                Some(part(at_m(samples, m, Direction::HigherIsBetter)))
-            });
-            values.map(|values| values.interval(scene, "best, mean, worst", what))
+            let values = scene.values(|run, group| of(run, group, part));
+            values.map(|values| values.interval(scene, "best, mean, worst", ""))
         };
         Some(AtMSide {
             best: part(|at| at.best)?,
@@ -289,8 +293,16 @@ fn at_m_of_both(scene: &Scene<'_>) -> BTreeMap<usize, AtMOfBoth> {
         })
     };
     let both = |m: usize| {
-        let reference = side(m, |run| &run.reference, "reference")?;
-        Some((m, AtMOfBoth { reference, tuned: side(m, |run| &run.tuned, "tuned")? }))
+        let reference = |run: &RunTables, group: &str| at(&run.reference, group, m);
+        let tuned = |run: &RunTables, group: &str| at(&run.tuned, group, m);
+        let both = AtMOfBoth {
+            reference: side(&|run, group, part| Some(part(reference(run, group)?)))?,
+            tuned: side(&|run, group, part| Some(part(tuned(run, group)?)))?,
+            gain: side(&|run, group, part| {
+                Some(part(tuned(run, group)?) - part(reference(run, group)?))
+            })?,
+        };
+        Some((m, both))
     };
     sizes(seeds).into_iter().filter_map(both).collect()
 }

@@ -80,11 +80,10 @@ fn scale(results: &Results) -> String {
     let Some(m) = measured else { return "Nothing has been run yet.".into() };
     let of = &m.reward_definition;
     format!(
-        "{} held-out pictures of {} photographs, {} samples each. Reward: {} × mean of {} + {} × mean of {}, \
+        "{} held-out pictures of {} photographs. Reward: {} × mean of {} + {} × mean of {}, \
          each scaled to 0…1 by its 1st to 99th percentile over the reference's samples.",
         m.images,
         m.photographs,
-        m.seeds,
         number(of.lambda, 2),
         list(&of.full_reference),
         number(1.0 - of.lambda, 2),
@@ -146,38 +145,23 @@ impl Section {
 
 /// Runs that are not among the numbers.
 fn missing(experiment: &Experiment) -> Vec<String> {
-    let mut lines = Vec::new();
-    for variant in &experiment.variants {
-        for run in &variant.runs {
-            let name = format!("{}, run seed {}", variant.name, run.seed);
-            match (run.state, &run.error) {
-                (State::Done, _) => {}
-                (State::Failed, Some(error)) => lines.push(format!("{name}: failed ({error})")),
-                _ => lines.push(format!("{name}: not run")),
-            }
-        }
-    }
-    if lines.len() > 6 {
-        let rest = lines.len() - 5;
-        lines.truncate(5);
-        lines.push(format!("and {rest} more"));
+    let runs = || experiment.variants.iter().flat_map(|v| v.runs.iter().map(move |run| (v, run)));
+    let failed = runs().filter(|(_, run)| run.state == State::Failed);
+    let mut lines: Vec<String> = failed
+        .map(|(variant, run)| {
+            let error = run.error.as_deref().unwrap_or("no reason given");
+            format!("{}, run seed {}, which failed ({error})", variant.name, run.seed)
+        })
+        .collect();
+    let open = runs().filter(|(_, run)| run.state == State::Open).count();
+    if open > 0 {
+        lines.push(format!("{open} of {} runs, which have not been run", runs().count()));
     }
     lines
 }
 
 fn measured(experiment: &Experiment) -> impl Iterator<Item = (&str, &Measured)> {
     experiment.variants.iter().filter_map(|v| Some((v.name.as_str(), v.measured.as_ref()?)))
-}
-
-/// `mean (low to high)`.
-fn with_interval(interval: Interval, places: usize) -> String {
-    match (interval.low, interval.high) {
-        (Some(low), Some(high)) => {
-            let (mean, low) = (number(interval.mean, places), number(low, places));
-            format!("{mean} ({low} to {})", number(high, places))
-        }
-        _ => number(interval.mean, places),
-    }
 }
 
 /// `+mean (low to high)`.
@@ -234,7 +218,11 @@ fn metric_table(name: Option<&str>, m: &Measured) -> Table {
             (_, true) => "in the reward",
             _ => "judge",
         };
-        let mut cells = vec![format!("{name} {arrow}"), role.to_string()];
+        // The variant matters only where a metric was scored in several.
+        let plain = name.split(':').next().unwrap_or(name);
+        let alone = m.quantities.keys().filter(|k| k.split(':').next() == Some(plain)).count() == 1;
+        let shown = if alone { plain } else { name };
+        let mut cells = vec![format!("{shown} {arrow}"), role.to_string()];
         cells.extend(methods.iter().map(|method| {
             let value = m.methods[*method].get(name);
             value.map_or("–".into(), |v| number(v.value.mean, places))
@@ -354,12 +342,25 @@ fn grid(experiment: &Experiment) -> Vec<Table> {
 /// Best, mean and worst of M, one table a variant.
 fn at_m(experiment: &Experiment) -> Vec<Table> {
     let table = |(name, m): (&str, &Measured)| {
-        let head = text(&["M", "reference best", "mean", "worst", "tuned best", "mean", "worst"]);
+        let head = text(&[
+            "M",
+            "reference best",
+            "mean",
+            "worst",
+            "tuned best",
+            "mean",
+            "worst",
+            "gain of the best (95 %)",
+            "of the mean",
+            "of the worst",
+        ]);
         let row = |(size, both): (&usize, &super::AtMOfBoth)| {
+            let parts = |side: &super::AtMSide| [side.best, side.mean, side.worst];
             let mut cells = vec![size.to_string()];
             for side in [&both.reference, &both.tuned] {
-                cells.extend([side.best, side.mean, side.worst].map(|i| with_interval(i, 3)));
+                cells.extend(parts(side).map(|i| number(i.mean, 3)));
             }
+            cells.extend(parts(&both.gain).map(|i| gain(i, 3)));
             cells
         };
         let worth = match m.worth {
