@@ -12,6 +12,7 @@ use dp2o_curation::CurateConfig;
 use dp2o_data::DegradeConfig;
 use dp2o_evaluation::{EvaluateConfig, ReportConfig};
 use dp2o_generation::GenerateConfig;
+use dp2o_iqa::registry::find;
 use dp2o_iqa::scoring::ScoreConfig;
 use dp2o_training::TrainConfig;
 
@@ -55,6 +56,54 @@ impl Default for Config {
             evaluate: EvaluateConfig::default(),
             report: ReportConfig::default(),
         }
+    }
+}
+
+/// Gives a table its type.
+///
+/// # Errors
+/// Names the key, and what was expected of it.
+pub fn from_table(table: Table) -> Result<Config> {
+    Config::deserialize(Value::Table(table))
+        .context("`dp2o run --print-config` shows every key with its default")
+}
+
+impl Config {
+    /// Checks every setting that can be checked without the pictures, so that nothing runs for hours
+    /// in vain.
+    ///
+    /// # Errors
+    /// Names the setting, its value and its range.
+    pub fn check(&self) -> Result<()> {
+        self.degrade.validate()?;
+        self.generate.check()?;
+        self.curate.check()?;
+        self.train.check()?;
+        self.evaluate.check()?;
+        let metrics = &self.score.metrics;
+        metrics.iter().try_for_each(|name| find(name).map(drop))?;
+        let rewards = [Some(&self.curate.reward), self.evaluate.reward.as_ref()];
+        for reward in rewards.into_iter().flatten() {
+            for name in reward.full_reference.iter().chain(&reward.no_reference) {
+                let plain = name.split(':').next().unwrap_or(name);
+                if !metrics.iter().any(|metric| metric == name || metric == plain) {
+                    bail!("the reward needs `{name}`, which is not among `score.metrics`");
+                }
+            }
+        }
+        let made = self.generate.candidates;
+        let used = self.curate.candidates.unwrap_or(made);
+        if used > made {
+            bail!("`curate.candidates` is {used}, but `generate.candidates` only {made}");
+        }
+        if 2 * self.curate.keep_used() > used {
+            bail!(
+                "`curate.keep` is {}; of {used} candidates at most {} can be kept at each end",
+                self.curate.keep_used(),
+                used / 2
+            );
+        }
+        Ok(())
     }
 }
 
@@ -109,14 +158,18 @@ impl ConfigArgs {
     }
 }
 
-fn read(path: &Path) -> Result<Table> {
+/// Reads a configuration file.
+///
+/// # Errors
+/// Names the file when it cannot be read or is not TOML.
+pub fn read(path: &Path) -> Result<Table> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read configuration `{}`", path.display()))?;
     text.parse().with_context(|| format!("`{}` is not valid TOML", path.display()))
 }
 
 /// `over` wins; tables are merged key by key.
-fn merge(base: &mut Table, over: Table) {
+pub fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(value)) => merge(inner, value),
@@ -128,7 +181,10 @@ fn merge(base: &mut Table, over: Table) {
 }
 
 /// Applies `a.b=value`: the value is TOML, or a bare string.
-fn apply(table: &mut Table, text: &str) -> Result<()> {
+///
+/// # Errors
+/// When there is no `=`.
+pub fn apply(table: &mut Table, text: &str) -> Result<()> {
     let Some((key, value)) = text.split_once('=') else {
         bail!("`--set {text}` has no `=`; write `--set train.steps=200`");
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use dp2o_schema::{InputHash, RunFolder, RunRecord, StageRecord, atomic};
@@ -19,6 +19,8 @@ pub struct Run {
     pub folder: RunFolder,
     /// The resolved configuration.
     pub config: Config,
+    /// Where reference errors are kept; `None` for the run's own folder. Not part of any result.
+    pub reference_errors: Option<PathBuf>,
     record: RunRecord,
     _lock: dp2o_schema::RunLock,
 }
@@ -52,7 +54,7 @@ impl Run {
         let text = toml::to_string(&config).context("configuration")?;
         atomic::write(&folder.config(), text.as_bytes())?;
         atomic::write_json(&path, &record)?;
-        Ok(Self { folder, config, record, _lock: lock })
+        Ok(Self { folder, config, reference_errors: None, record, _lock: lock })
     }
 
     /// Notes the SHA-256 of input files.
@@ -78,14 +80,16 @@ impl Run {
     ///
     /// # Errors
     /// Those of the stage, and when the folder holds the stage's results under other settings.
-    pub fn stage<S: Serialize>(
+    pub fn stage(
         &mut self,
         name: &str,
         after: &[&str],
-        settings: &S,
+        settings: &Value,
         work: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<Ended> {
-        let fingerprint = self.fingerprint(name, after, settings)?;
+        let known = |stage: &&str| self.record.stages.get(*stage).map(|s| s.fingerprint.as_str());
+        let after: Vec<Option<&str>> = after.iter().map(known).collect();
+        let fingerprint = fingerprint(name, self.config.seed, settings, &after);
         let before = self.record.stages.get(name).cloned().unwrap_or_default();
         // An unfinished stage may be given again with other settings: what it had made already is
         // checked by the stage itself.
@@ -132,26 +136,35 @@ impl Run {
         self.record.stages.iter().map(|(n, s)| (n.clone(), s.elapsed_seconds)).collect()
     }
 
-    fn fingerprint<S: Serialize>(
-        &self,
-        name: &str,
-        after: &[&str],
-        settings: &S,
-    ) -> Result<String> {
-        let mut hash = Sha256::new();
-        hash.update(name);
-        hash.update(self.config.seed.to_le_bytes());
-        hash.update(serde_json::to_vec(settings).context("stage settings")?);
-        for earlier in after {
-            let known = self.record.stages.get(*earlier).map(|s| s.fingerprint.as_str());
-            hash.update(known.unwrap_or("given"));
-        }
-        Ok(hex(&hash.finalize()))
+    /// Whether a stage is complete with this fingerprint.
+    pub fn has(&self, name: &str, fingerprint: &str) -> bool {
+        let found = self.record.stages.get(name);
+        found.is_some_and(|stage| stage.complete && stage.fingerprint == fingerprint)
+    }
+
+    /// Counts a stage as done whose files another run has made.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn adopt(&mut self, name: &str, record: StageRecord) -> Result<()> {
+        self.record.stages.insert(name.into(), record);
+        self.save()
     }
 
     fn save(&self) -> Result<()> {
         Ok(atomic::write_json(&self.folder.record(), &self.record)?)
     }
+}
+
+/// What a stage's result depends on, as one hash: its name, the run's seed, its settings and the
+/// fingerprints of the stages before it (`None` for one whose files were given).
+pub fn fingerprint(name: &str, seed: u64, settings: &Value, after: &[Option<&str>]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(name);
+    hash.update(seed.to_le_bytes());
+    hash.update(settings.to_string());
+    after.iter().for_each(|earlier| hash.update(earlier.unwrap_or("given")));
+    hex(&hash.finalize())
 }
 
 /// SHA-256 of `bytes`, in hexadecimal.

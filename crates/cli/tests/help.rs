@@ -5,7 +5,7 @@ mod support;
 
 use support::{dp2o, succeed};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "degrade",
     "pretrain",
     "generate",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 14] = [
     "report",
     "upscale",
     "run",
+    "sweep",
+    "results",
     "demo",
     "verify",
     "bench",

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 pub struct CurateConfig {
     /// The reward.
     pub reward: RewardConfig,
+    /// M: only the first so many candidates of each group count; none given: all.
+    pub candidates: Option<usize>,
     /// Which candidates are paired.
     pub selection: Selection,
     /// N: winners and losers kept at each end of the ranking; N² pairs a group, 2N ≤ M.
@@ -20,17 +22,21 @@ pub struct CurateConfig {
     pub kappa: f64,
     /// What happens to a candidate without a score that the reward needs.
     pub missing: Missing,
+    /// Seed of [`Selection::Random`], apart from the run's; none given: the run's.
+    pub seed: Option<u64>,
 }
 
 impl Default for CurateConfig {
     fn default() -> Self {
         Self {
             reward: RewardConfig::default(),
+            candidates: None,
             selection: Selection::TopBottom,
             keep: 2,
             weights: Weighting::Both,
             kappa: 1.0,
             missing: Missing::ExcludeCandidate,
+            seed: None,
         }
     }
 }
@@ -44,6 +50,9 @@ impl CurateConfig {
         self.reward.check()?;
         if self.keep == 0 {
             return setting("keep", self.keep, "at least 1");
+        }
+        if let Some(m) = self.candidates.filter(|&m| m < 2 * self.keep_used()) {
+            return setting("candidates", m, "at least twice `keep`");
         }
         if !(self.kappa.is_finite() && self.kappa >= 0.0) {
             return setting("kappa", self.kappa, "a finite number, at least 0");
@@ -196,6 +205,7 @@ mod tests {
             config.check().unwrap_err().to_string()
         };
         assert!(bad(|c| c.keep = 0).contains("`keep` is 0"));
+        assert!(bad(|c| c.candidates = Some(3)).contains("`candidates` is 3"));
         assert!(bad(|c| c.kappa = f64::NAN).contains("`kappa` is NaN"));
         assert!(bad(|c| c.reward.lambda = 1.5).contains("`reward.lambda` is 1.5"));
         let empty = bad(|c| {

@@ -56,11 +56,11 @@ struct Group<'a> {
 
 /// Scores to pairs: reward, ranking, selection and weights. The order of the rows does not matter.
 ///
-/// `run_seed` matters to [`Selection::Random`] alone.
+/// `run_seed` matters to [`Selection::Random`] alone, and not where the settings have a seed.
 ///
 /// # Errors
 /// Settings out of range; metrics of the reward that the scores lack; duplicate rows; a group with
-/// fewer than 2N candidates; no group left.
+/// fewer than 2N or than the M candidates asked for; no group left.
 ///
 /// # Source
 /// DP²O-SR §4.1 to §4.3.
@@ -73,6 +73,7 @@ pub fn curate(scores: &[Score], config: &CurateConfig, run_seed: u64) -> Result<
     let reward = Reward::resolve(&config.reward, &table)?;
     let mut notes = Vec::new();
     let groups = complete_groups(&table, &reward, config, &mut notes)?;
+    let seed = config.seed.unwrap_or(run_seed);
     let fixed = match config.reward.normalise {
         Normalise::Group => None,
         Normalise::Global => Some(global_ranges(&groups, &reward, &mut notes)),
@@ -98,7 +99,7 @@ pub fn curate(scores: &[Score], config: &CurateConfig, run_seed: u64) -> Result<
         notes,
     };
     for (index, group) in groups.iter().enumerate() {
-        let key = Key::new(run_seed).with("curation").with("random").with(group.name);
+        let key = Key::new(seed).with("curation").with("random").with(group.name);
         curated.add(group, &rewards[index], (sigmas[index], inter[index]), config, &key);
     }
     Ok(curated)
@@ -172,6 +173,14 @@ fn complete_groups<'a>(
     let mut groups = Vec::new();
     let mut first_reason = None;
     for (name, candidates) in &table.groups {
+        let wanted = config.candidates.unwrap_or(candidates.len());
+        if candidates.len() < wanted {
+            return Err(Error::TooFewCandidates {
+                group: name.clone(),
+                found: candidates.len(),
+                wanted,
+            });
+        }
         if candidates.len() < 2 * keep {
             return Err(Error::GroupTooSmall {
                 group: name.clone(),
@@ -181,7 +190,7 @@ fn complete_groups<'a>(
         }
         let mut group = Group { name, candidates: Vec::new(), aligned: Vec::new() };
         let mut excluded = Vec::new();
-        for (&candidate, cells) in candidates {
+        for (&candidate, cells) in candidates.iter().take(wanted) {
             match reward.aligned(cells) {
                 Ok(aligned) => {
                     group.candidates.push(candidate);
@@ -203,9 +212,8 @@ fn complete_groups<'a>(
         if skip {
             let lost = excluded.first().map(ToString::to_string).unwrap_or_default();
             let reason = format!(
-                "{left} of {} candidates have all scores, {} are needed; {lost}",
-                candidates.len(),
-                if config.missing == Missing::SkipGroup { candidates.len() } else { 2 * keep },
+                "{left} of {wanted} candidates have all scores, {} are needed; {lost}",
+                if config.missing == Missing::SkipGroup { wanted } else { 2 * keep },
             );
             first_reason.get_or_insert_with(|| format!("`{name}`: {reason}"));
             notes.push(Note::GroupSkipped { group: name.clone(), reason });

@@ -87,6 +87,18 @@ pub enum Error {
         /// N, kept at each end.
         keep: usize,
     },
+    /// Fewer candidates than are to be chosen from.
+    #[error(
+        "group `{group}` has {found} candidates, `curate.candidates` asks for {wanted}; generate more or ask for fewer"
+    )]
+    TooFewCandidates {
+        /// The group.
+        group: String,
+        /// Its candidates.
+        found: usize,
+        /// M, as set.
+        wanted: usize,
+    },
     /// No group is left.
     #[error("no group is left to curate: {reason}")]
     NothingLeft {

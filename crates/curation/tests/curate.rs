@@ -263,3 +263,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn fewer_candidates_are_the_first_ones() {
+    let all = [
+        group("a", &[0.0, 1.0, 2.0, 4.0], &[0.0, 1.0, 4.0, 2.0]),
+        group("b", &[4.0, 3.0, 2.0, 1.0], &[1.0, 2.0, 3.0, 4.0]),
+    ]
+    .concat();
+    let first: Vec<Score> = all.iter().filter(|s| s.candidate < 2).cloned().collect();
+    let limited = CurateConfig { candidates: Some(2), ..config(1) };
+    let (ours, theirs) =
+        (curate(&all, &limited, 0).unwrap(), curate(&first, &config(1), 0).unwrap());
+    assert_eq!((ours.pairs, ours.rewards), (theirs.pairs, theirs.rewards));
+    let message = curate(&first, &CurateConfig { candidates: Some(4), ..config(1) }, 0);
+    let message = message.unwrap_err().to_string();
+    assert!(message.contains("`a` has 2 candidates, `curate.candidates` asks for 4"), "{message}");
+}
+
+#[test]
+fn a_seed_of_its_own_decides_random_pairs() {
+    let scores = group("a", &[0.0, 1.0, 2.0, 4.0, 3.0, 5.0], &[0.0, 1.0, 4.0, 2.0, 5.0, 3.0]);
+    let random = CurateConfig { selection: Selection::Random, ..config(2) };
+    let own = CurateConfig { seed: Some(3), ..random.clone() };
+    let pairs = |config: &CurateConfig, seed| curate(&scores, config, seed).unwrap().pairs;
+    assert_eq!(pairs(&own, 1), pairs(&random, 3));
+    assert_eq!(pairs(&own, 1), pairs(&own, 2));
+    assert!((0..9).any(|seed| pairs(&random, seed) != pairs(&own, 1)));
+}

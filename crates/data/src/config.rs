@@ -18,6 +18,9 @@ pub struct DegradeConfig {
     pub held_out: f64,
     /// Number of photographs that are held out, instead of a share.
     pub held_out_count: Option<usize>,
+    /// The photographs that are held out, by file name without extension, instead of a number drawn
+    /// by the seed: those that the reference model has not seen either.
+    pub held_out_photographs: Vec<String>,
     /// Photographs whose shorter side is longer than this are scaled down to it before they are
     /// cropped, so that crops of very large ones hold structure; 0 never. Default 1080.
     pub shorter_side: usize,
@@ -40,6 +43,7 @@ impl Default for DegradeConfig {
             crops_per_photo: 8,
             held_out: 0.2,
             held_out_count: None,
+            held_out_photographs: Vec::new(),
             shorter_side: 1080,
             min_detail: 4.0,
             max_overlap: 0.25,

@@ -8,6 +8,7 @@ use dp2o_schema::{Crop, Split};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::draw::require;
 use crate::output::Output;
 use crate::pairs::{self, Pairing};
 use crate::split::split;
@@ -130,7 +131,7 @@ pub fn degrade(
             first: first.map_or_else(String::new, |r| format!("{}: {}", r.path.display(), r.text)),
         });
     }
-    assign_sides(&mut report.crops, config, seed);
+    assign_sides(&mut report.crops, config, seed)?;
     report.crops.sort_by(|a, b| a.id.cmp(&b.id));
     output.finish(&report.crops)?;
     Ok(report)
@@ -279,10 +280,30 @@ impl Row<'_> {
     }
 }
 
-fn assign_sides(rows: &mut [Crop], config: &DegradeConfig, seed: u64) {
+fn assign_sides(rows: &mut [Crop], config: &DegradeConfig, seed: u64) -> Result<()> {
+    let named = &config.held_out_photographs;
+    if !named.is_empty() {
+        let is =
+            |row: &Crop, name: &String| Path::new(&row.photo).file_stem() == Some(name.as_ref());
+        for name in named {
+            let used = rows.iter().any(|row| is(row, name));
+            require(
+                "held_out_photographs",
+                name,
+                used,
+                "the name of a photograph that gave a crop",
+            )?;
+        }
+        for row in rows {
+            let held_out = named.iter().any(|name| is(row, name));
+            row.split = if held_out { Split::HeldOut } else { Split::Train };
+        }
+        return Ok(());
+    }
     let photos: Vec<String> = rows.iter().map(|row| row.photo_sha256.clone()).collect();
     let sides = split(photos.iter().map(String::as_str), config, seed);
     for row in rows {
         row.split = sides.get(row.photo_sha256.as_str()).copied().unwrap_or(Split::Train);
     }
+    Ok(())
 }

@@ -251,3 +251,24 @@ fn lr_alone_has_no_reference() {
     assert!(!out.join("hr").exists());
     assert_eq!(Picture::open(&out.join(&row.lr)).unwrap().picture.height, 20);
 }
+
+#[test]
+fn photographs_can_be_held_out_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    photos(dir.path());
+    let source = photographs(dir.path());
+    let drawn = run(&source, &config(), 1, &dir.path().join("drawn"));
+    let name = Path::new(&drawn.crops[0].photo).file_stem().unwrap().to_string_lossy().into_owned();
+    let named =
+        |name: &str| DegradeConfig { held_out_photographs: vec![name.to_string()], ..config() };
+    let report = run(&source, &named(&name), 1, &dir.path().join("named"));
+    assert!(report.crops.iter().any(|crop| crop.split == Split::Train));
+    for crop in &report.crops {
+        let is_it = Path::new(&crop.photo).file_stem().unwrap() == name.as_str();
+        assert_eq!(crop.split == Split::HeldOut, is_it, "{}", crop.photo);
+    }
+    let out = dir.path().join("other");
+    let refused = dp2o_data::degrade(&source, &named("nobody"), 1, &out, &mut |_| {});
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("`held_out_photographs` is nobody"), "{message}");
+}

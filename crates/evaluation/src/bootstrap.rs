@@ -58,6 +58,67 @@ pub fn interval(values: &[f64], resamples: usize, key: &Key) -> Interval {
     }
 }
 
+/// The mean of `values[run][picture]` and its interval for other photographs and other runs:
+/// photographs are drawn with replacement with all their pictures, runs likewise where there are
+/// several. `photographs[picture]` numbers the photograph that a picture is of, from 0.
+///
+/// There is no interval with fewer than two photographs.
+///
+/// # Panics
+/// Without values or resamples, or when a run has another number of pictures.
+///
+/// # Source
+/// Efron (1979); drawing whole clusters, Davison and Hinkley (1997), §3.8.
+pub fn clustered(
+    values: &[Vec<f64>],
+    photographs: &[usize],
+    resamples: usize,
+    key: &Key,
+) -> Interval {
+    assert!(!values.is_empty() && !photographs.is_empty(), "values are needed");
+    assert!(values.iter().all(|run| run.len() == photographs.len()), "one value a picture");
+    assert!(resamples > 0, "resamples are needed");
+    let all: Vec<f64> = values.iter().flatten().copied().collect();
+    let mut distinct = photographs.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if distinct.len() < 2 {
+        return Interval { mean: mean(&all), low: None, high: None };
+    }
+    let sums: Vec<Vec<(f64, f64)>> = values
+        .iter()
+        .map(|run| {
+            let of = |photograph: &usize| {
+                let own = photographs.iter().zip(run).filter(|(p, _)| *p == photograph);
+                own.fold((0.0, 0.0), |(sum, count), (_, v)| (sum + v, count + 1.0))
+            };
+            distinct.iter().map(of).collect()
+        })
+        .collect();
+    let mut rng = key.rng();
+    let mut means: Vec<f64> = (0..resamples)
+        .map(|_| {
+            let drawn: Vec<usize> =
+                distinct.iter().map(|_| rng.random_range(0..distinct.len())).collect();
+            let (mut sum, mut count) = (0.0, 0.0);
+            for _ in 0..sums.len() {
+                let run = if sums.len() == 1 { 0 } else { rng.random_range(0..sums.len()) };
+                for &photograph in &drawn {
+                    sum += sums[run][photograph].0;
+                    count += sums[run][photograph].1;
+                }
+            }
+            sum / count
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    Interval {
+        mean: mean(&all),
+        low: Some(percentile(&means, 0.025)),
+        high: Some(percentile(&means, 0.975)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -83,6 +144,27 @@ mod tests {
         assert!((high - (found.mean + 1.96 * error)).abs() < 0.1 * error, "{high}");
         assert_eq!(found, interval(&values, 5000, &Key::new(1)));
         assert_ne!(found, interval(&values, 5000, &Key::new(2)));
+    }
+
+    #[test]
+    fn whole_photographs_and_runs_are_drawn() {
+        // Pictures of one photograph say the same: as many pictures more narrow nothing.
+        let eight: Vec<f64> = (0..32).map(|i| f64::from(i / 8)).collect();
+        let of: Vec<usize> = (0..32).map(|i| i / 8).collect();
+        for seed in 0..20 {
+            let one = interval(&[0.0, 1.0, 2.0, 3.0], 4000, &Key::new(seed));
+            let found = clustered(std::slice::from_ref(&eight), &of, 4000, &Key::new(seed));
+            assert_eq!(found, one);
+        }
+        let found = clustered(std::slice::from_ref(&eight), &of, 4000, &Key::new(0));
+        let naive = interval(&eight, 4000, &Key::new(0));
+        assert!(naive.high.unwrap() - naive.low.unwrap() < 1.2);
+        assert!(found.high.unwrap() - found.low.unwrap() > 1.9);
+        // Runs that differ widen it, photographs that do not vary notwithstanding.
+        let runs = [vec![0.0, 0.0], vec![1.0, 1.0]];
+        let found = clustered(&runs, &[0, 1], 4000, &Key::new(0));
+        assert_eq!(found, Interval { mean: 0.5, low: Some(0.0), high: Some(1.0) });
+        assert_eq!(clustered(&runs, &[3, 3], 100, &Key::new(0)).low, None);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub const REWARD: &str = "reward";
 /// Compares a tuned model with its reference, sample by sample.
 ///
 /// A picture that lacks a score counts for no metric that it lacks, and not for the reward if that
-/// needs it; notes say so. `elapsed_seconds` and `monitors` of the summary are left empty.
+/// needs it; notes say so. `elapsed_seconds`, `monitors` and `methods` of the summary are left empty.
 ///
 /// # Errors
 /// Groups, candidates or metrics that only one model has; pictures with different numbers of seeds;
@@ -85,6 +85,7 @@ pub fn evaluate(inputs: &Inputs<'_>, config: &EvaluateConfig, run_seed: u64) -> 
         reward: compare(&rewards, config, &key(REWARD)),
         metrics,
         monitors: BTreeMap::new(),
+        methods: BTreeMap::new(),
         reward_definition: RewardDefinition::new(inputs.reward, ranges),
         elapsed_seconds: BTreeMap::new(),
         verdict: Vec::new(),

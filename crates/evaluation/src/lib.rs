@@ -28,21 +28,27 @@ mod evaluate;
 mod monitors;
 mod paired;
 mod pictures;
+mod quantities;
 pub mod report;
+pub mod results;
 mod subsets;
 pub mod summary;
 mod tables;
 mod verdict;
 
-pub use bootstrap::{Interval, interval};
+pub use bootstrap::{Interval, clustered, interval};
 pub use config::EvaluateConfig;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Inputs, REWARD, evaluate};
 pub use monitors::{colour_drift, edge_energy, entropy, monitors};
 pub use paired::{ModelSummary, Paired, PictureSummary};
-pub use pictures::GroupPictures;
+pub use pictures::{GroupPictures, bicubic};
+pub use quantities::{
+    CurveRow, MethodRow, MethodSummary, Quantities, curve_rows, method_rows, method_summary,
+    quantities, read_curve, read_methods, write_curve, write_methods,
+};
 pub use report::{ReportConfig, ReportInputs, report};
 pub use subsets::{AtM, at_m, curve, sizes};
 pub use summary::{MetricSummary, MonitorSummary, Outcome, RewardDefinition, Summary};
-pub use tables::EvaluationFiles;
+pub use tables::{EvaluationFiles, PictureRow, read_per_image};
 pub use verdict::verdict;

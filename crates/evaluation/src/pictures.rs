@@ -59,7 +59,14 @@ impl GroupPictures {
             return Ok(None);
         };
         let size = Picture::open(sample)?.picture;
-        let lr = Picture::open(lr)?.picture;
-        Ok(Some(lr.resize(size.width, size.height, Filter::BicubicPil)))
+        bicubic(lr, (size.width, size.height)).map(Some)
     }
+}
+
+/// A picture enlarged bicubically to `(width, height)`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn bicubic(lr: &Path, (width, height): (usize, usize)) -> Result<Picture> {
+    Ok(Picture::open(lr)?.picture.resize(width, height, Filter::BicubicPil))
 }

@@ -15,6 +15,7 @@
 //!   },
 //!   "metrics": { "niqe": { "kind": "no-reference", "in_reward": true, … }, "psnr-y": { … } },
 //!   "monitors": { "edge-energy": { "reference": …, "tuned": …, "delta": …, "hr": …, "bicubic": … } },
+//!   "methods": { "bicubic": { "reward": { "mean": …, "low": …, "high": …, "images": 8 }, "niqe": {…} } },
 //!   "reward_definition": { "full_reference": […], "no_reference": […], "lambda": 0.5,
 //!                          "ranges": { "niqe": { "low": -6.1, "high": -3.9 } } },
 //!   "elapsed_seconds": { "generate": 12.5 },  // by stage
@@ -34,7 +35,7 @@ use dp2o_curation::{Range, RewardConfig};
 use dp2o_schema::{Direction, Kind, atomic};
 use serde::{Deserialize, Serialize};
 
-use crate::{Interval, ModelSummary, Result};
+use crate::{Interval, MethodSummary, ModelSummary, Result};
 
 /// The version of this layout; raised when a field changes its name or meaning.
 pub const SUMMARY_VERSION: u32 = 1;
@@ -59,6 +60,9 @@ pub struct Summary {
     /// Statistics of the pictures themselves, by name.
     #[serde(default)]
     pub monitors: BTreeMap<String, MonitorSummary>,
+    /// Methods that give one picture an input, by name: their quantities, `reward` included, by name.
+    #[serde(default)]
+    pub methods: BTreeMap<String, BTreeMap<String, MethodSummary>>,
     /// What the reward is made of.
     pub reward_definition: RewardDefinition,
     /// Wall-clock seconds by stage.

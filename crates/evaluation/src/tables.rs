@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dp2o_schema::{Direction, Kind, atomic, table};
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::{Evaluation, MetricSummary, Paired, REWARD, Result};
 
@@ -39,6 +40,16 @@ impl EvaluationFiles {
     /// One line a metric and picture.
     pub fn per_image(&self) -> PathBuf {
         self.0.join("per_image.csv")
+    }
+
+    /// [`crate::CurveRow`] rows, where the training kept snapshots.
+    pub fn curve(&self) -> PathBuf {
+        self.0.join("curve.csv")
+    }
+
+    /// [`crate::MethodRow`] rows: methods that give one picture an input.
+    pub fn methods(&self) -> PathBuf {
+        self.0.join("methods.csv")
     }
 
     /// [`dp2o_schema::Reward`] rows of the reference's samples.
@@ -81,16 +92,25 @@ struct AtMLine<'a> {
     worst: f64,
 }
 
-#[derive(Serialize)]
-struct PictureLine<'a> {
-    metric: &'a str,
-    group: String,
-    reference_mean: f64,
-    tuned_mean: f64,
-    delta: f64,
-    reference_std: f64,
-    tuned_std: f64,
-    win_rate: f64,
+/// A row of `per_image.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PictureRow {
+    /// The metric's full name, or `reward`.
+    pub metric: String,
+    /// The picture's group.
+    pub group: String,
+    /// Mean over seeds of the reference.
+    pub reference_mean: f64,
+    /// Mean over seeds of the tuned model.
+    pub tuned_mean: f64,
+    /// Tuned minus reference.
+    pub delta: f64,
+    /// Population standard deviation over seeds of the reference.
+    pub reference_std: f64,
+    /// Population standard deviation over seeds of the tuned model.
+    pub tuned_std: f64,
+    /// Share of seeds in which the tuned model is better; a tie counts half.
+    pub win_rate: f64,
 }
 
 impl Evaluation {
@@ -104,7 +124,7 @@ impl Evaluation {
         let quantities = self.quantities();
         write_csv(&files.metrics(), &self.metric_lines(&quantities))?;
         write_csv(&files.at_m(), &at_m_lines(&quantities))?;
-        write_csv(&files.per_image(), &picture_lines(&self.values))?;
+        write_csv(&files.per_image(), &picture_rows(&self.values))?;
         table::write(&files.reference_rewards(), &self.reference_rewards)?;
         table::write(&files.tuned_rewards(), &self.tuned_rewards)?;
         self.summary.write(&files.summary())?;
@@ -152,10 +172,10 @@ fn at_m_lines<'a>(quantities: &[(&'a str, &MetricSummary)]) -> Vec<AtMLine<'a>> 
     lines
 }
 
-fn picture_lines(values: &BTreeMap<String, Paired>) -> Vec<PictureLine<'_>> {
+fn picture_rows(values: &BTreeMap<String, Paired>) -> Vec<PictureRow> {
     let lines = values.iter().flat_map(|(metric, paired)| {
-        paired.pictures().into_iter().map(move |picture| PictureLine {
-            metric,
+        paired.pictures().into_iter().map(move |picture| PictureRow {
+            metric: metric.clone(),
             group: picture.group,
             reference_mean: picture.reference_mean,
             tuned_mean: picture.tuned_mean,
@@ -168,7 +188,8 @@ fn picture_lines(values: &BTreeMap<String, Paired>) -> Vec<PictureLine<'_>> {
     lines.collect()
 }
 
-fn write_csv<T: Serialize>(path: &Path, lines: &[T]) -> Result<()> {
+/// Rows as CSV with a header, whole or not at all.
+pub(crate) fn write_csv<T: Serialize>(path: &Path, lines: &[T]) -> Result<()> {
     atomic::write_with(path, |writer| {
         let mut csv = csv::Writer::from_writer(writer);
         for line in lines {
@@ -177,4 +198,23 @@ fn write_csv<T: Serialize>(path: &Path, lines: &[T]) -> Result<()> {
         csv.flush()
     })?;
     Ok(())
+}
+
+/// Reads what [`write_csv`] wrote.
+pub(crate) fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let malformed = |e: csv::Error| dp2o_schema::Error::Malformed {
+        path: path.into(),
+        expected: "CSV table of an evaluation".into(),
+        detail: e.to_string(),
+    };
+    let mut reader = csv::Reader::from_path(path).map_err(malformed)?;
+    Ok(reader.deserialize().collect::<std::result::Result<_, _>>().map_err(malformed)?)
+}
+
+/// Reads `per_image.csv`.
+///
+/// # Errors
+/// Names the file when it cannot be read.
+pub fn read_per_image(path: &Path) -> Result<Vec<PictureRow>> {
+    read_csv(path)
 }

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 ///   pairs/pairs.parquet           Pair rows, with .jsonl and Pick-a-Pic exports beside it
 ///   training/                     checkpoints/, log.jsonl, controlnet/ (the tuned weights)
 ///   evaluation/                   reference/, tuned/, summary.json, *.csv
+///   tests/NAME/                   the same on other pairs, with their data/
 ///   report.html
 /// ```
 #[derive(Clone, Debug)]
@@ -74,6 +75,11 @@ impl RunFolder {
     /// Held-out candidates, tables and `summary.json`.
     pub fn evaluation(&self) -> PathBuf {
         self.0.join("evaluation")
+    }
+
+    /// The same on a test's own pairs.
+    pub fn test(&self, name: &str) -> PathBuf {
+        self.0.join("tests").join(name)
     }
 
     /// The page to look at.

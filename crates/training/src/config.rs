@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::objective::Objective;
 use crate::run::LoopConfig;
 use crate::{Decay, Error, OptimiserConfig, Result};
 
@@ -22,6 +23,11 @@ pub enum Cache {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// Seed of the order of blocks and of the draws, apart from the run's, so that runs of several
+    /// seeds can share candidates; none given: the run's.
+    pub seed: Option<u64>,
+    /// What is minimised.
+    pub objective: Objective,
     /// Steps in all.
     pub steps: u64,
     /// Blocks in a step. With `block` m, a step scores up to `batch · m²` pairs.
@@ -66,6 +72,9 @@ pub struct TrainConfig {
     pub ema_decay: f64,
     /// A checkpoint is saved after this many steps, and at the end.
     pub checkpoint_every: u64,
+    /// The model is kept in `snapshots/` after every so many steps, as the tuned one would be then:
+    /// what the evaluation makes a curve of. 0 keeps none.
+    pub snapshot_every: u64,
     /// Memory for latents and control pictures, MiB; beyond it they are read again.
     pub memory: usize,
     /// Held-out groups.
@@ -77,6 +86,8 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            seed: None,
+            objective: Objective::Dpo,
             steps: 1000,
             batch: 8,
             block: 4,
@@ -97,6 +108,7 @@ impl Default for TrainConfig {
             max_skipped: 10,
             ema_decay: 0.0,
             checkpoint_every: 100,
+            snapshot_every: 0,
             memory: 1024,
             validation: ValidationConfig::default(),
             alarm: AlarmConfig::default(),
@@ -162,7 +174,12 @@ impl TrainConfig {
 
     /// The objective's part.
     pub fn objective(&self) -> crate::ObjectiveConfig {
-        crate::ObjectiveConfig { beta: self.beta, loser_scale: self.loser_scale, sft: self.sft }
+        crate::ObjectiveConfig {
+            objective: self.objective,
+            beta: self.beta,
+            loser_scale: self.loser_scale,
+            sft: self.sft,
+        }
     }
 
     /// Checks ranges and combinations.

@@ -2,10 +2,25 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
+use serde::{Deserialize, Serialize};
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// The preference of winners over losers: the paper.
+    #[default]
+    Dpo,
+    /// The winners' own error alone, supervised fine-tuning: a baseline. Losers are only watched; β,
+    /// weights, `loser_scale` and `sft` do not count.
+    Sft,
+}
 
 /// Settings of the objective. The defaults are the paper's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ObjectiveConfig {
+    /// What is minimised.
+    pub objective: Objective,
     /// Strength of the pull towards the reference: the loss sees `β/2` times the errors' change.
     pub beta: f64,
     /// Factor on the loser's change of error. Below 1, less of the gradient pushes the loser away,
@@ -18,7 +33,7 @@ pub struct ObjectiveConfig {
 
 impl Default for ObjectiveConfig {
     fn default() -> Self {
-        Self { beta: 5000.0, loser_scale: 1.0, sft: 0.0 }
+        Self { objective: Objective::Dpo, beta: 5000.0, loser_scale: 1.0, sft: 0.0 }
     }
 }
 
@@ -76,8 +91,12 @@ pub fn dpo_losses(policy: PairError, frozen: PairError, weight: Tensor<1>, beta:
 
 impl ObjectiveConfig {
     /// The whole objective per pair, `[pairs]`: [`dpo_losses`] with the loser's side times
-    /// `loser_scale`, plus `sft · e_w`. With the defaults it is [`dpo_losses`].
+    /// `loser_scale`, plus `sft · e_w`. With the defaults it is [`dpo_losses`]; with
+    /// [`Objective::Sft`], `e_w`.
     pub fn losses(&self, policy: PairError, frozen: PairError, weight: Tensor<1>) -> Tensor<1> {
+        if self.objective == Objective::Sft {
+            return policy.winner;
+        }
         let scaled =
             |e: PairError| PairError { winner: e.winner, loser: e.loser * self.loser_scale };
         let winner = (self.sft != 0.0).then(|| policy.winner.clone() * self.sft);
@@ -145,7 +164,8 @@ mod tests {
     #[test]
     fn its_gradient_is_the_analytic_one_and_that_of_finite_differences() {
         let device = Device::flex();
-        let objective = ObjectiveConfig { beta: 60.0, loser_scale: 0.7, sft: 3.0 };
+        let objective =
+            ObjectiveConfig { beta: 60.0, loser_scale: 0.7, sft: 3.0, ..Default::default() };
         let (w, l) = ([0.30_f32, 0.25, 0.41], [0.33_f32, 0.2, 0.6]);
         let (rw, rl) = ([0.32_f32, 0.24, 0.40], [0.31_f32, 0.22, 0.5]);
         let weight = [1.1_f32, 0.6, 1.3];
@@ -192,6 +212,21 @@ mod tests {
                 assert!((ours[side] - finite[side]).abs() < 1e-5 * finite[side].abs());
             }
         }
+    }
+
+    #[test]
+    fn supervised_fine_tuning_sees_winners_alone() {
+        let device = Device::flex();
+        let sft = ObjectiveConfig { objective: Objective::Sft, ..Default::default() };
+        let winner = tensor(&[0.3, 0.5], &device).autodiff().require_grad();
+        let loser = tensor(&[0.2, 0.9], &device).autodiff().require_grad();
+        let policy = PairError { winner: winner.clone(), loser: loser.clone() };
+        let frozen = pair(&[0.1, 0.1], &[0.1, 0.1], &device);
+        let loss = sft.losses(policy, frozen, tensor(&[1.4, 0.6], &device)).mean();
+        let gradients = loss.backward();
+        assert!((values(loss)[0] - 0.4).abs() < 1e-7);
+        assert_eq!(values(winner.grad(&gradients).unwrap()), [0.5, 0.5]);
+        assert!(loser.grad(&gradients).is_none_or(|g| values(g) == [0.0, 0.0]));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub fn run<M: Module>(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<State<M>> {
     let task = Task { stage, folder, fingerprint, config };
-    run_until(task, module, objective, &mut |_, _| false, progress)
+    run_until(task, module, objective, &mut |_, _| false, &mut |_| Ok(()), progress)
 }
 
 /// A training to be run.
@@ -96,13 +96,17 @@ pub struct Task<'a> {
 /// `watch` sees the logged values of every step in order, those of an interrupted run's past
 /// first; training ends after the step for which it returns true.
 ///
+/// `keep` sees the state after every step, before a checkpoint of that step is saved: what it writes
+/// is there whenever training goes on behind it.
+///
 /// # Errors
-/// Those of the objective, of files, and [`crate::Error::NotFinite`].
+/// Those of the objective, of `keep`, of files, and [`crate::Error::NotFinite`].
 pub fn run_until<M: Module>(
     task: Task<'_>,
     module: M,
     objective: &mut dyn FnMut(&M, u64) -> Result<Outcome>,
     watch: &mut dyn FnMut(u64, &BTreeMap<String, f64>) -> bool,
+    keep: &mut dyn FnMut(&State<M>) -> Result<()>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<State<M>> {
     let Task { stage, folder, fingerprint, config } = task;
@@ -139,6 +143,7 @@ pub fn run_until<M: Module>(
         scalars.insert("skipped".into(), state.optimiser.skipped() as f64);
         log.append(step, &scalars)?;
         stopped = watch(step, &scalars);
+        keep(&state)?;
         let last = stopped || state.step == config.steps;
         if last || state.step.is_multiple_of(config.checkpoint_every.max(1)) {
             checkpoints.save(&state)?;

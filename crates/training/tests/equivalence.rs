@@ -202,7 +202,8 @@ fn every_form_equals_the_plain_objective() {
 fn the_gradient_is_that_of_finite_differences() {
     let scene = Scene::new();
     // A small beta keeps the loss smooth on the scale of the step.
-    let objective = ObjectiveConfig { beta: 20.0, loser_scale: 0.8, sft: 3.0 };
+    let objective =
+        ObjectiveConfig { beta: 20.0, loser_scale: 0.8, sft: 3.0, ..Default::default() };
     let means = Means { objective, micro_batch: 8, two_pass: true, share_encoder: true };
     let gradients = scene.blocks(4, means, false);
     let loss_at = |h: f64| {

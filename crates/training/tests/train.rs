@@ -11,8 +11,9 @@ use common::{Files, config};
 use dp2o_models::sd2::Sd2;
 use dp2o_parity::check;
 use dp2o_schema::{Crop, Pair, Split, table};
+use dp2o_training::dpo::read_snapshots;
 use dp2o_training::log::{Entry, read};
-use dp2o_training::{Cache, TrainConfig, ValidationConfig};
+use dp2o_training::{Cache, Objective, TrainConfig, ValidationConfig};
 
 fn log(files: &Files, out: &str) -> Vec<Entry> {
     read(&files.path(out).join("log.jsonl")).unwrap()
@@ -149,6 +150,61 @@ fn it_learns_to_prefer_the_winners() {
         let weights = path.ends_with("controlnet/diffusion_pytorch_model.safetensors");
         assert_eq!(a == b, !weights, "{}", path.display());
     }
+}
+
+/// A snapshot is what the tuned model of a shorter training is.
+#[test]
+fn snapshots_are_the_models_of_shorter_trainings() {
+    let files = Files::new(3, 2, &Device::flex());
+    let long = TrainConfig { steps: 8, snapshot_every: 3, checkpoint_every: 4, ..config() };
+    killed(&files, "long", &long, 7);
+    files.train("long", &long, &mut |_| {}).unwrap();
+    let snapshots = read_snapshots(&files.path("long")).unwrap();
+    assert_eq!(snapshots.iter().map(|s| s.0).collect::<Vec<_>>(), [3, 6]);
+    files.train("short", &TrainConfig { steps: 6, ..config() }, &mut |_| {}).unwrap();
+    let name = snapshots[1].1.strip_prefix(files.folder.path()).unwrap().to_string_lossy();
+    assert_eq!(files.contents(&name), files.contents("short/model"));
+    assert_ne!(files.contents(&name), files.contents("long/model"));
+    assert!(read_snapshots(&files.path("short")).unwrap().is_empty());
+    // No snapshot of the last step: that is the tuned model.
+    let ends = TrainConfig { steps: 6, snapshot_every: 3, ..config() };
+    files.train("ends", &ends, &mut |_| {}).unwrap();
+    assert_eq!(read_snapshots(&files.path("ends")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_seed_of_its_own_decides_the_training() {
+    let files = Files::new(3, 1, &Device::flex());
+    let short = TrainConfig { steps: 3, ..config() };
+    for (name, seed) in [("run", None), ("same", Some(7)), ("other", Some(8))] {
+        files.train(name, &TrainConfig { seed, ..short.clone() }, &mut |_| {}).unwrap();
+    }
+    assert_eq!(files.contents("run/model"), files.contents("same/model"));
+    assert_ne!(files.contents("run/model"), files.contents("other/model"));
+}
+
+#[test]
+fn supervised_fine_tuning_lowers_the_winners_error() {
+    let files = Files::new(4, 2, &Device::flex());
+    let config = TrainConfig {
+        objective: Objective::Sft,
+        steps: 40,
+        batch: 4,
+        learning_rate: 5e-4,
+        pool: 4,
+        ..config()
+    };
+    files.train("out", &config, &mut |_| {}).unwrap();
+    let entries = log(&files, "out");
+    assert!(entries.iter().all(|e| e.scalars["loss"] == e.scalars["winner_error"]
+        || (e.scalars["loss"].unwrap() / e.scalars["winner_error"].unwrap() - 1.0).abs() < 0.2));
+    let change = |e: &Entry| {
+        e.scalars["winner_error"].unwrap() / e.scalars["reference_winner_error"].unwrap() - 1.0
+    };
+    assert_eq!(change(&entries[0]), 0.0);
+    let last = entries[30..].iter().map(change).sum::<f64>() / 10.0;
+    println!("winner error changed by {last}");
+    assert!(last < -0.01, "{last}");
 }
 
 #[test]

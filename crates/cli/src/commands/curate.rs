@@ -4,8 +4,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use dp2o_curation::{Export, Request};
+use serde_json::Value;
 
 use super::StageArgs;
+use crate::config::Config;
 use crate::stage::{Ended, Run};
 
 /// Rewards the candidates of each group, pairs the best with the worst and weights the pairs.
@@ -44,6 +46,11 @@ fn export(name: &str) -> Result<Export> {
     }
 }
 
+/// What decides the stage's result.
+pub fn settings(config: &Config, exports: usize, given: Option<&PathBuf>) -> Result<Value> {
+    Ok(serde_json::to_value((&config.curate, exports, given))?)
+}
+
 /// The stage, from the run's scores or from `given` ones.
 pub fn stage(
     run: &mut Run,
@@ -63,7 +70,8 @@ pub fn stage(
     };
     run.add_inputs(if own { &[] } else { std::slice::from_ref(&request.scores) })?;
     let config = run.config.curate.clone();
-    let settings = (&config, request.exports.len(), (!own).then_some(&request.scores));
+    let given = (!own).then_some(&request.scores);
+    let settings = settings(&run.config, request.exports.len(), given)?;
     run.stage("curate", &["score"], &settings, |run| {
         let written = dp2o_curation::run(&request, &config, run.config.seed)?;
         for note in &written.curated.notes {

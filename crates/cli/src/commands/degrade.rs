@@ -4,8 +4,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use dp2o_data::Source;
+use serde_json::Value;
 
 use super::StageArgs;
+use crate::config::Config;
 use crate::progress;
 use crate::stage::{Ended, Run};
 
@@ -62,9 +64,14 @@ impl Args {
     }
 }
 
+/// What decides the stage's result.
+pub fn settings(config: &Config, source: &Source) -> Result<Value> {
+    Ok(serde_json::to_value((&config.degrade, source))?)
+}
+
 /// The stage.
 pub fn stage(run: &mut Run, source: &Source) -> Result<Ended> {
-    let settings = (run.config.degrade.clone(), source);
+    let settings = settings(&run.config, source)?;
     run.stage("degrade", &[], &settings, |run| {
         let bar = progress::bar("degrade", "pictures");
         let mut show = |p: dp2o_data::Progress| progress::set(&bar, p.done, p.total);

@@ -1,84 +1,252 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 
-use dp2o_evaluation::{GroupPictures, Inputs, evaluate, monitors};
+use dp2o_data::{DegradeConfig, Source};
+use dp2o_evaluation::{
+    EvaluationFiles, GroupPictures, Inputs, curve_rows, evaluate, method_rows, method_summary,
+    monitors, quantities, write_curve, write_methods,
+};
 use dp2o_generation::{GenerateConfig, Shard};
-use dp2o_schema::Split;
+use dp2o_iqa::scoring::Group;
+use dp2o_schema::{Crop, Score, Split};
+use dp2o_training::dpo::read_snapshots;
+use serde_json::Value;
 
-use super::generate::{Task, crops, groups, sample, settings};
+use super::generate::{Task, crops, decisive, groups, sample};
 use super::{StageArgs, score};
+use crate::config::Config;
 use crate::device;
 use crate::stage::{Ended, Run};
 
 /// Compares the tuned model with its reference on the held-out pictures, with the same seeds.
 ///
 /// Writes `evaluation/summary.json` (means, intervals, best/mean/worst of M) and the same as CSV.
+/// With `--lr` and `--hr`, compares them on these ready pairs instead, into `tests/NAME`. Bicubic
+/// enlargement, and every folder of pictures given as `--method`, are measured beside the two models.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     stage: StageArgs,
+    /// Folder of LR pictures to test on instead of the held-out crops
+    #[arg(long, value_name = "DIR", requires = "hr")]
+    lr: Option<PathBuf>,
+    /// Folder of the HR pictures that belong to them
+    #[arg(long, value_name = "DIR", requires = "lr")]
+    hr: Option<PathBuf>,
+    /// What the test is called
+    #[arg(long, value_name = "NAME", default_value = "pairs", requires = "lr", value_parser = plain)]
+    name: String,
+    /// Another method: a folder of its pictures, named as the groups or the HR pictures are; may be
+    /// repeated
+    #[arg(long = "method", value_name = "NAME=DIR")]
+    methods: Vec<Method>,
 }
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
         let device = device::open(&self.stage.device)?;
         let mut run = self.stage.open()?;
-        stage(&mut run, &device)?;
-        verdict(&run)?;
+        let test = match (self.lr, self.hr) {
+            (Some(lr), Some(hr)) => Some(Test { name: self.name, lr, hr }),
+            _ => None,
+        };
+        stage(&mut run, test.as_ref(), &self.methods, &device)?;
+        verdict(&folder(&run, test.as_ref()))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Ready pairs to test on.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What the test is called.
+    pub name: String,
+    /// Folder of LR pictures.
+    pub lr: PathBuf,
+    /// Folder of HR pictures.
+    pub hr: PathBuf,
+}
+
+/// A folder of another method's pictures: `NAME=DIR`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Method {
+    /// What it is called.
+    pub name: String,
+    /// Where its pictures are.
+    pub folder: PathBuf,
+}
+
+impl std::str::FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, folder) = text.split_once('=').ok_or("write NAME=DIR")?;
+        if name == BICUBIC {
+            return Err(format!("`{BICUBIC}` is always there; choose another name"));
+        }
+        Ok(Self { name: plain(name)?, folder: folder.into() })
+    }
+}
+
+/// A name that can be a folder's.
+pub fn plain(name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_alphanumeric() || "-_+".contains(c);
+    match !name.is_empty() && name.chars().all(fits) {
+        true => Ok(name.into()),
+        false => Err(format!("`{name}` is not made of letters, digits, `-`, `_` and `+`")),
+    }
+}
+
+/// The method that is always there.
+const BICUBIC: &str = "bicubic";
+
 /// Prints the summary's verdict on stdout.
-pub fn verdict(run: &Run) -> Result<()> {
-    let summary = dp2o_evaluation::Summary::read(&run.folder.evaluation().join("summary.json"))?;
+pub fn verdict(folder: &Path) -> Result<()> {
+    let summary = dp2o_evaluation::Summary::read(&folder.join("summary.json"))?;
     summary.verdict.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
 
-/// The stage.
-pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
-    let generate =
-        GenerateConfig { candidates: run.config.evaluate.seeds, ..run.config.generate.clone() };
-    let config = &run.config;
-    let all = (&config.evaluate, settings(&generate), &config.score, &config.curate.reward);
-    let all = serde_json::to_value(all)?;
-    run.stage("evaluate", &["degrade", "train"], &all, |run| {
-        let crops = crops(&run.folder.data(), Split::HeldOut)?;
-        let groups = groups(&run.folder.data(), Split::HeldOut)?;
-        if groups.is_empty() {
-            bail!(
-                "no held-out picture in `{}`; raise degrade.held_out",
-                run.folder.manifest().display()
-            );
+/// Where an evaluation's results go.
+pub fn folder(run: &Run, test: Option<&Test>) -> PathBuf {
+    match test {
+        Some(test) => run.folder.test(&test.name),
+        None => run.folder.evaluation(),
+    }
+}
+
+/// Name of the stage, and the stages before it.
+pub fn name(test: Option<&Test>) -> (String, &'static [&'static str]) {
+    match test {
+        Some(test) => (format!("evaluate-{}", test.name), &["train"]),
+        None => ("evaluate".into(), &["degrade", "train"]),
+    }
+}
+
+/// How the held-out pictures are sampled.
+pub fn sampling(config: &Config) -> GenerateConfig {
+    GenerateConfig { candidates: config.evaluate.seeds, ..config.generate.clone() }
+}
+
+/// What decides the stage's result.
+pub fn settings(config: &Config, test: Option<&Test>, methods: &[Method]) -> Result<Value> {
+    let test = test.map(|test| (&test.name, &test.lr, &test.hr));
+    Ok(serde_json::to_value((
+        &config.evaluate,
+        decisive(&sampling(config)),
+        &config.score,
+        &config.curate.reward,
+        test,
+        methods,
+    ))?)
+}
+
+/// The stage, on the held-out crops or on a test's pairs.
+pub fn stage(
+    run: &mut Run,
+    test: Option<&Test>,
+    methods: &[Method],
+    device: &Device,
+) -> Result<Ended> {
+    let settings = settings(&run.config, test, methods)?;
+    let (name, after) = name(test);
+    run.stage(&name, after, &settings, |run| {
+        let folder = folder(run, test);
+        let data = match test {
+            Some(test) => pairs(run, test, &folder.join("data"))?,
+            None => run.folder.data(),
+        };
+        let crops = crops(&data, Split::HeldOut)?;
+        if crops.is_empty() {
+            bail!("no held-out picture in `{}`; raise degrade.held_out", data.display());
         }
-        let folder = run.folder.evaluation();
-        let tuned = run.folder.training().join("model");
+        let pictures = Pictures { run, crops: &crops, data: &data, folder: &folder, device };
+        pictures.compare(methods)
+    })
+}
+
+/// Takes ready pairs into the folder `data`, all held out.
+fn pairs(run: &Run, test: &Test, data: &Path) -> Result<PathBuf> {
+    let source = Source::Pairs { lr: test.lr.clone(), hr: test.hr.clone() };
+    let config = DegradeConfig {
+        held_out: 1.0,
+        held_out_count: None,
+        held_out_photographs: Vec::new(),
+        ..run.config.degrade.clone()
+    };
+    let report = dp2o_data::degrade(&source, &config, run.config.seed, data, &mut |_| {})?;
+    for remark in &report.skipped {
+        tracing::warn!("skipped `{}`: {}", remark.path.display(), remark.text);
+    }
+    Ok(data.into())
+}
+
+/// The pictures of one evaluation, and where its results go.
+struct Pictures<'a> {
+    run: &'a Run,
+    crops: &'a [Crop],
+    data: &'a Path,
+    folder: &'a Path,
+    device: &'a Device,
+}
+
+impl Pictures<'_> {
+    fn compare(&self, methods: &[Method]) -> Result<()> {
+        let config = &self.run.config;
+        let tuned = self.run.folder.training().join("model");
         if !tuned.join("model_index.json").exists() {
             bail!("no tuned model in `{}`; run `dp2o train` first", tuned.display());
         }
-        let mut scores = Vec::new();
-        for (name, model) in [("reference", run.model()?), ("tuned", tuned)] {
-            let out = folder.join(name);
-            let task =
-                Task { config: &generate, seed: run.config.seed, model: &model, shard: Shard::ALL };
-            sample(&task, &groups, &out, device, name)?;
-            let scored = folder.join(format!("scores-{name}"));
-            scores.push(score::groups(run, &crops, &out, &scored, device)?);
+        let sampling = sampling(config);
+        let reference = self.scores("reference", &self.run.model()?, &sampling)?;
+        let tuned = self.scores("tuned", &tuned, &sampling)?;
+        let reward = config.evaluate.reward.as_ref().unwrap_or(&config.curate.reward);
+        let inputs = Inputs { reference: &reference, tuned: &tuned, reward, ranges: None };
+        let mut evaluation = evaluate(&inputs, &config.evaluate, config.seed)?;
+        let ranges = &evaluation.summary.reward_definition.ranges;
+
+        let files = EvaluationFiles::new(self.folder);
+        let quantities = |scores: &[Score]| quantities(scores, reward, ranges);
+        let first = config.evaluate.curve_seeds;
+        if first > 0 {
+            let of_first = |scores: &[Score]| {
+                let kept = scores.iter().filter(|s| (s.candidate as usize) < first);
+                quantities(&kept.cloned().collect::<Vec<_>>())
+            };
+            let mut rows = curve_rows(0, &of_first(&reference)?);
+            for (step, model) in read_snapshots(&self.run.folder.training())? {
+                let sampling = GenerateConfig { candidates: first, ..sampling.clone() };
+                let scores = self.scores(&format!("step-{step:08}"), &model, &sampling)?;
+                rows.extend(curve_rows(step, &quantities(&scores)?));
+            }
+            // Early stopping ends before `train.steps`.
+            let log = dp2o_training::log::read(&self.run.folder.training().join("log.jsonl"))?;
+            let last = log.last().map_or(config.train.steps, |entry| entry.step + 1);
+            rows.extend(curve_rows(last, &of_first(&tuned)?));
+            write_curve(&files.curve(), &rows)?;
         }
-        let inputs = Inputs {
-            reference: &scores[0],
-            tuned: &scores[1],
-            reward: &run.config.curate.reward,
-            ranges: None,
-        };
-        let mut evaluation = evaluate(&inputs, &run.config.evaluate, run.config.seed)?;
-        let pictures = GroupPictures::of_run(&crops, &run.folder.data(), &folder)?;
-        evaluation.summary.monitors = monitors(&pictures, &run.config.evaluate, run.config.seed)?;
-        evaluation.summary.elapsed_seconds = run.elapsed().into_iter().collect();
-        let files = evaluation.write(&folder)?;
+        let mut rows = Vec::new();
+        let mut of_methods = BTreeMap::new();
+        for (name, groups) in self.methods(methods)? {
+            let folder = self.folder.join(format!("scores-method-{name}"));
+            let scores = score::score(&groups, &config.score, &folder, self.device)?;
+            let values = quantities(&scores)?;
+            rows.extend(method_rows(&name, &values));
+            let summary = method_summary(&name, &values, &config.evaluate, config.seed);
+            of_methods.insert(name, summary);
+        }
+        write_methods(&files.methods(), &rows)?;
+
+        let pictures = GroupPictures::of_run(self.crops, self.data, self.folder)?;
+        let summary = &mut evaluation.summary;
+        summary.monitors = monitors(&pictures, &config.evaluate, config.seed)?;
+        summary.methods = of_methods;
+        summary.elapsed_seconds = self.run.elapsed().into_iter().collect();
+        evaluation.write(self.folder)?;
         for note in &evaluation.summary.notes {
             tracing::warn!("{note}");
         }
@@ -89,7 +257,79 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
             files.summary().display()
         );
         Ok(())
-    })
+    }
+
+    /// Samples a model and scores its samples.
+    fn scores(&self, name: &str, model: &Path, sampling: &GenerateConfig) -> Result<Vec<Score>> {
+        let out = self.folder.join(name);
+        let task = Task { config: sampling, seed: self.run.config.seed, model, shard: Shard::ALL };
+        sample(&task, &groups(self.data, Split::HeldOut)?, &out, self.device, name)?;
+        let groups = score::groups(self.crops, self.data, &out)?;
+        let scored = self.folder.join(format!("scores-{name}"));
+        score::score(&groups, &self.run.config.score, &scored, self.device)
+    }
+
+    /// Bicubic enlargements, made here, and the pictures of the given methods.
+    fn methods(&self, methods: &[Method]) -> Result<Vec<(String, Vec<Group>)>> {
+        let group = |crop: &Crop, picture: PathBuf| Group {
+            id: crop.id.clone(),
+            reference: crop.hr.as_ref().map(|hr| self.data.join(hr)),
+            candidates: vec![picture],
+        };
+        let mut bicubic = Vec::new();
+        for crop in self.crops {
+            let picture = self.folder.join(BICUBIC).join(format!("{}.png", crop.id));
+            if !picture.exists() {
+                let size = (crop.width as usize, crop.height as usize);
+                dp2o_evaluation::bicubic(&self.data.join(&crop.lr), size)?.save_png(&picture)?;
+            }
+            bicubic.push(group(crop, picture));
+        }
+        let mut all = vec![(BICUBIC.to_string(), bicubic)];
+        for method in methods {
+            let pictures = dp2o_data::pictures(std::slice::from_ref(&method.folder))
+                .with_context(|| format!("method `{}`", method.name))?;
+            let mut groups = Vec::new();
+            for crop in self.crops {
+                match of_crop(crop, &pictures) {
+                    Some(picture) => groups.push(group(crop, picture.clone())),
+                    None => tracing::warn!("method `{}` has no `{}`", method.name, crop.id),
+                }
+            }
+            if groups.is_empty() {
+                bail!(
+                    "method `{}`: no picture of `{}` is named as a group or an HR picture, such as `{}`",
+                    method.name,
+                    method.folder.display(),
+                    self.crops.first().map_or("", |crop| &crop.id)
+                );
+            }
+            all.push((method.name.clone(), groups));
+        }
+        Ok(all)
+    }
+}
+
+/// The picture named as the crop's group or its photograph, or the only one whose name begins so
+/// (`0001_out.png` of `0001`).
+fn of_crop<'a>(crop: &Crop, pictures: &'a [PathBuf]) -> Option<&'a PathBuf> {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let photo = stem(Path::new(&crop.photo));
+    for name in [crop.id.as_str(), &photo] {
+        if let Some(found) = pictures.iter().find(|path| stem(path) == name) {
+            return Some(found);
+        }
+        let longer = |path: &&PathBuf| {
+            let stem = stem(path);
+            let rest = stem.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(|c: char| !c.is_alphanumeric()))
+        };
+        let mut found = pictures.iter().filter(longer);
+        if let (Some(only), None) = (found.next(), found.next()) {
+            return Some(only);
+        }
+    }
+    None
 }
 
 /// Writes the stages' times into the summary once all are known.
@@ -98,4 +338,36 @@ pub fn note_elapsed(run: &Run) -> Result<()> {
     let mut summary = dp2o_evaluation::Summary::read(&path)?;
     summary.elapsed_seconds = run.elapsed().into_iter().collect();
     Ok(summary.write(&path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_methods_pictures_are_found_by_name() {
+        let crop = |photo: &str| Crop {
+            id: "city_01-0a1b2c3d".into(),
+            photo: photo.into(),
+            photo_sha256: String::new(),
+            split: Split::HeldOut,
+            x: 0,
+            y: 0,
+            width: 8,
+            height: 8,
+            scale: 4,
+            lr: String::new(),
+            hr: None,
+            degradation: None,
+        };
+        let find = |names: &[&str]| {
+            let paths: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
+            of_crop(&crop("hr/city_01.png"), &paths).map(|path| path.display().to_string())
+        };
+        assert_eq!(find(&["city_01.jpg", "city_01_out.png"]).as_deref(), Some("city_01.jpg"));
+        assert_eq!(find(&["city_01_out.png", "city_011.png"]).as_deref(), Some("city_01_out.png"));
+        assert_eq!(find(&["city_01_a.png", "city_01_b.png"]), None);
+        let by_group = find(&["city_01.png", "city_01-0a1b2c3d.png"]);
+        assert_eq!(by_group.as_deref(), Some("city_01-0a1b2c3d.png"));
+    }
 }

@@ -9,8 +9,10 @@ use dp2o_generation::{
 };
 use dp2o_models::sd2::Sd2;
 use dp2o_schema::{Crop, Split, table};
+use serde_json::Value;
 
 use super::StageArgs;
+use crate::config::Config;
 use crate::stage::{Ended, Run};
 use crate::{device, model, progress};
 
@@ -59,7 +61,7 @@ fn parse_shard(text: &str) -> Result<Shard> {
 
 /// The stage, on the train split.
 pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
-    let settings = (settings(&run.config.generate), run.model_fingerprint()?);
+    let settings = settings(&run.config, &run.model_fingerprint()?)?;
     run.stage("generate", &["degrade"], &settings, |run| {
         let groups = groups(&run.folder.data(), Split::Train)?;
         if groups.is_empty() {
@@ -75,8 +77,13 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
     })
 }
 
+/// What decides the stage's result.
+pub fn settings(config: &Config, model: &str) -> Result<Value> {
+    Ok(serde_json::to_value((decisive(&config.generate), model))?)
+}
+
 /// The settings that decide candidates: all but the batch.
-pub fn settings(config: &GenerateConfig) -> GenerateConfig {
+pub fn decisive(config: &GenerateConfig) -> GenerateConfig {
     GenerateConfig { batch: 0, ..config.clone() }
 }
 

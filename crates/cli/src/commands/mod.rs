@@ -9,8 +9,10 @@ mod evaluate;
 mod generate;
 mod pretrain;
 mod report;
+mod results;
 mod run;
 mod score;
+mod sweep;
 mod train;
 mod upscale;
 mod verify;
@@ -37,6 +39,8 @@ pub enum Command {
     Report(report::Args),
     Upscale(upscale::Args),
     Run(run::Args),
+    Sweep(sweep::Args),
+    Results(results::Args),
     Demo(demo::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -60,6 +64,8 @@ impl Command {
             Self::Report(args) => args.run(),
             Self::Upscale(args) => args.run(),
             Self::Run(args) => args.run(),
+            Self::Sweep(args) => args.run(),
+            Self::Results(args) => args.run(),
             Self::Demo(args) => args.run(),
             Self::Verify(args) => args.run(),
             Self::Bench(args) => args.run(),

@@ -27,7 +27,7 @@ impl Args {
 
 /// The stage.
 pub fn stage(run: &mut Run) -> Result<Ended> {
-    let settings = run.config.report.clone();
+    let settings = serde_json::to_value(&run.config.report)?;
     run.stage("report", &["evaluate"], &settings, |run| {
         let evaluation = run.folder.evaluation();
         if !evaluation.join("summary.json").exists() {

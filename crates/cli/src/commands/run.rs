@@ -44,10 +44,10 @@ pub fn all(run: &mut Run, source: &Source, device: &Device) -> Result<()> {
     score::stage(run, device)?;
     curate::stage(run, None, None, Vec::new())?;
     train::stage(run, device)?;
-    evaluate::stage(run, device)?;
+    evaluate::stage(run, None, &[], device)?;
     report::stage(run)?;
     evaluate::note_elapsed(run)?;
-    evaluate::verdict(run)?;
+    evaluate::verdict(&run.folder.evaluation())?;
     println!("{}", run.folder.report().display());
     Ok(())
 }

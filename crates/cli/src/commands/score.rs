@@ -11,9 +11,11 @@ use dp2o_iqa::scoring::{
     Group, PictureJob, PictureRow, Progress, ScoreConfig, score_groups, score_pictures,
 };
 use dp2o_schema::{Crop, Score, Split, atomic, table};
+use serde_json::Value;
 
 use super::StageArgs;
 use super::generate::crops;
+use crate::config::Config;
 use crate::stage::{Ended, Run};
 use crate::{device, model, progress};
 
@@ -250,23 +252,23 @@ fn list() {
 
 /// The stage, on the run's candidates.
 pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
-    let settings = run.config.score.clone();
+    let settings = settings(&run.config)?;
     run.stage("score", &["degrade", "generate"], &settings, |run| {
         let crops = crops(&run.folder.data(), Split::Train)?;
-        groups(run, &crops, &run.folder.candidates(), &run.folder.scores(), device)?;
+        let (data, candidates) = (run.folder.data(), run.folder.candidates());
+        let groups = groups(&crops, &data, &candidates)?;
+        score(&groups, &run.config.score, &run.folder.scores(), device)?;
         Ok(())
     })
 }
 
-/// Scores the groups of `crops` that have candidates in `candidates`.
-pub fn groups(
-    run: &Run,
-    crops: &[Crop],
-    candidates: &Path,
-    out: &Path,
-    device: &Device,
-) -> Result<Vec<Score>> {
-    let data = run.folder.data();
+/// What decides the stage's result.
+pub fn settings(config: &Config) -> Result<Value> {
+    Ok(serde_json::to_value(&config.score)?)
+}
+
+/// The candidates of `crops` in the folder `candidates`; `data` is the manifest's folder.
+pub fn groups(crops: &[Crop], data: &Path, candidates: &Path) -> Result<Vec<Group>> {
     let mut groups = Vec::new();
     for crop in crops {
         let folder = candidates.join(&crop.id);
@@ -285,10 +287,20 @@ pub fn groups(
         let reference = crop.hr.as_ref().map(|hr| data.join(hr));
         groups.push(Group { id: crop.id.clone(), reference, candidates: pictures });
     }
-    let metrics = run.config.score.build(Some(&model::cache()?), device)?;
+    Ok(groups)
+}
+
+/// Scores groups into the folder `out`.
+pub fn score(
+    groups: &[Group],
+    config: &ScoreConfig,
+    out: &Path,
+    device: &Device,
+) -> Result<Vec<Score>> {
+    let metrics = config.build(Some(&model::cache()?), device)?;
     let bar = progress::bar("score", "pictures");
     let mut show = |p: Progress| progress::set(&bar, p.done, p.total);
-    let scored = score_groups(&groups, &metrics, out, &mut show)?;
+    let scored = score_groups(groups, &metrics, out, &mut show)?;
     bar.finish_and_clear();
     for failure in scored.failures.iter().take(20) {
         let metric = failure.metric.as_deref().unwrap_or("all metrics");

@@ -1,12 +1,17 @@
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 
+use dp2o_schema::atomic;
 use dp2o_training::dpo::{TrainInputs, train};
 use dp2o_training::run::Progress;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::StageArgs;
+use crate::config::Config;
 use crate::stage::{Ended, Run};
 use crate::{device, progress};
 
@@ -28,25 +33,46 @@ impl Args {
     }
 }
 
+/// What decides the stage's result.
+pub fn settings(config: &Config, model: &str) -> Result<Value> {
+    Ok(serde_json::to_value((&config.train, model))?)
+}
+
+/// How long training took: `training/step-time.json`.
+#[derive(Serialize)]
+struct Timing {
+    /// Steps of the last attempt.
+    steps: usize,
+    /// Median of their times.
+    seconds_per_step: f64,
+}
+
 /// The stage.
 pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
-    let settings = (run.config.train.clone(), run.model_fingerprint()?);
+    let settings = settings(&run.config, &run.model_fingerprint()?)?;
     run.stage("train", &["generate", "curate"], &settings, |run| {
         if !run.folder.pairs().exists() {
             bail!("`{}` is missing; run `dp2o curate` first", run.folder.pairs().display());
         }
         let model = run.model()?;
         let out = run.folder.training();
+        let own = || out.join("reference-errors");
+        let errors = run.reference_errors.clone().unwrap_or_else(own);
         let inputs = TrainInputs {
             pairs: &run.folder.pairs(),
             candidates: &run.folder.candidates(),
             manifest: &run.folder.manifest(),
             model: &model,
             out: &out,
-            reference_errors: &out.join("reference-errors"),
+            reference_errors: &errors,
         };
         let bar = progress::bar("train", "steps");
+        let (mut last, mut times) = (Instant::now(), Vec::new());
         let mut show = |p: Progress<'_>| {
+            let before = std::mem::replace(&mut last, Instant::now());
+            if p.stage == "train" {
+                times.push((last - before).as_secs_f64());
+            }
             let value = |name: &str| p.scalars.get(name).copied().unwrap_or(f64::NAN);
             bar.set_prefix(p.stage.to_string());
             progress::set(&bar, p.done as usize, p.total as usize);
@@ -61,6 +87,11 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
         };
         let done = train(&inputs, &run.config.train, run.config.seed, device, &mut show)?;
         bar.finish_and_clear();
+        if !times.is_empty() {
+            times.sort_by(f64::total_cmp);
+            let timing = Timing { steps: times.len(), seconds_per_step: times[times.len() / 2] };
+            atomic::write_json(&out.join("step-time.json"), &timing)?;
+        }
         if done.alarm {
             tracing::warn!(
                 "the winners' own error is rising: the model moves away from both; \

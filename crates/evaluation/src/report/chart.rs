@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::{Error, Result};
 
 /// Drawing units a CSS pixel: the backend draws on whole units.
-const UNIT: i32 = 8;
+pub const UNIT: i32 = 8;
 const SIZE: (i32, i32) = (400, 260);
 const TEXT: i32 = 14; // the backend sets type at 1/1.24 of this
 
@@ -24,15 +24,38 @@ pub enum Tone {
     Ink,
     /// Lines to read by.
     Grid,
+    /// One of several curves, by number.
+    Series(usize),
 }
 
+/// Okabe and Ito's colours, which the colour-blind tell apart too.
+const SERIES: [(u8, u8, u8); 7] = [
+    (0x00, 0x72, 0xB2),
+    (0xD5, 0x5E, 0x00),
+    (0x00, 0x9E, 0x73),
+    (0xCC, 0x79, 0xA7),
+    (0xE6, 0x9F, 0x00),
+    (0x56, 0xB4, 0xE9),
+    (0x5C, 0x66, 0x70),
+];
+
 impl Tone {
+    /// `#RRGGBB`.
+    pub fn hex(self) -> String {
+        let RGBColor(r, g, b) = self.colour();
+        format!("#{r:02X}{g:02X}{b:02X}")
+    }
+
     fn colour(self) -> RGBColor {
         match self {
             Self::Reference => RGBColor(0x4A, 0x65, 0x9E),
             Self::Tuned => RGBColor(0xC8, 0x4B, 0x12),
             Self::Ink => RGBColor(0x5C, 0x66, 0x70),
             Self::Grid => RGBColor(0xDF, 0xE3, 0xE8),
+            Self::Series(number) => {
+                let (r, g, b) = SERIES[number % SERIES.len()];
+                RGBColor(r, g, b)
+            }
         }
     }
 }

@@ -4,11 +4,11 @@
 //! its content policy forbids every request. It follows the reader's light or dark theme, prints,
 //! and works by keyboard and without scripts.
 
-mod chart;
+pub(crate) mod chart;
 mod figures;
-mod format;
+pub(crate) mod format;
 mod gallery;
-mod log;
+pub(crate) mod log;
 mod view;
 
 use std::path::PathBuf;

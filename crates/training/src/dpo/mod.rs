@@ -18,4 +18,4 @@ mod session;
 pub mod step;
 mod train;
 
-pub use train::{TrainInputs, Trained, train};
+pub use train::{TrainInputs, Trained, read_snapshots, train};

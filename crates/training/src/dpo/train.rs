@@ -20,7 +20,7 @@ use crate::dpo::dataset::{Dataset, hash_files, hash_text};
 use crate::dpo::sd2::Sd2Errors;
 use crate::dpo::session::Session;
 use crate::run::{Outcome, Progress, Task, run_until};
-use crate::{Error, Result};
+use crate::{Error, Result, State};
 
 /// The files that training reads, and where it writes.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub struct TrainInputs<'a> {
     pub manifest: &'a Path,
     /// The reference model's folder.
     pub model: &'a Path,
-    /// Folder for `checkpoints/`, `log.jsonl`, TensorBoard's events and `model/`.
+    /// Folder for `checkpoints/`, `snapshots/`, `log.jsonl`, TensorBoard's events and `model/`.
     pub out: &'a Path,
     /// Folder for reference errors: `OUT/reference-errors`, or one that several runs share.
     pub reference_errors: &'a Path,
@@ -73,7 +73,8 @@ pub struct Trained {
 /// [`crate::diagnostics::Tally::scalars`], `alarm` (1 while the winners' error rises), and every
 /// so many steps `validation_loss` and the tally of the groups kept out, before the step's update.
 ///
-/// The tuned model in `out/model` is a whole folder in diffusers' layout: the ControlNet in f32, all
+/// `out/snapshots/step-NNNNNNNN` are the models of [`TrainConfig::snapshot_every`], the last step's
+/// excepted. The tuned model in `out/model` is a whole folder in diffusers' layout: the ControlNet in f32, all
 /// other parts copied. `device` is a plain one; autodiff is added here.
 ///
 /// # Errors
@@ -86,6 +87,7 @@ pub fn train(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Trained> {
     config.check()?;
+    let seed = config.seed.unwrap_or(seed);
     let model = Sd2::load(inputs.model, device)?;
     let backbone = Sd2Errors::new(&model)?;
     let dataset = Dataset::open(
@@ -141,14 +143,24 @@ pub fn train(
         *alarm_on.borrow_mut() = alarm.borrow_mut().observe(scalars);
         scalars.get("validation_loss").is_some_and(|loss| patience.observe(*loss))
     };
+    let mut keep = |state: &State<ControlNet>| {
+        let every = config.snapshot_every;
+        if every == 0 || !state.step.is_multiple_of(every) || state.step == config.steps {
+            return Ok(());
+        }
+        let folder = snapshots(inputs.out).join(format!("step-{:08}", state.step));
+        // Many of them, and only looked at: their frozen parts are the reference's files.
+        save(inputs.model, &folder, &state.averaged().valid(), link)
+    };
     let run = config.run();
     let task = Task { stage: "train", folder: inputs.out, fingerprint: settings, config: &run };
-    let state = run_until(task, controlnet.train(), &mut objective, &mut watch, progress)?;
+    let state =
+        run_until(task, controlnet.train(), &mut objective, &mut watch, &mut keep, progress)?;
     session.errors.flush()?;
     let tuned = state.averaged();
     let validation = session.validate(&tuned)?.map(|tally| named(&tally));
     let folder = inputs.out.join("model");
-    save(inputs.model, &folder, &tuned.valid())?;
+    save(inputs.model, &folder, &tuned.valid(), |from, to| fs::copy(from, to).map(drop))?;
     let training = &session.split.training;
     let alarm = *alarm_on.borrow();
     Ok(Trained {
@@ -166,6 +178,32 @@ pub fn train(
     })
 }
 
+fn snapshots(out: &Path) -> PathBuf {
+    out.join("snapshots")
+}
+
+/// The models kept on the way in a training folder: steps done and folder, in order.
+///
+/// # Errors
+/// When the folder is there and cannot be read.
+pub fn read_snapshots(out: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let folder = snapshots(out);
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let failed = |e| dp2o_schema::Error::io("read", &folder, e);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse().ok()) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// A validation's values as they are logged.
 fn named(tally: &crate::diagnostics::Tally) -> BTreeMap<String, f64> {
     let mut scalars = tally.scalars();
@@ -173,16 +211,24 @@ fn named(tally: &crate::diagnostics::Tally) -> BTreeMap<String, f64> {
     scalars.into_iter().map(|(name, value)| (format!("validation_{name}"), value)).collect()
 }
 
+/// How a file is copied.
+type CopyFile = fn(&Path, &Path) -> std::io::Result<()>;
+
+/// A hard link, or a copy where there are none.
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}
+
 /// The reference model's folder with another ControlNet.
-fn save(reference: &Path, folder: &Path, controlnet: &ControlNet) -> Result<()> {
+fn save(reference: &Path, folder: &Path, controlnet: &ControlNet, file: CopyFile) -> Result<()> {
     atomic::folder::<Error, _>(folder, |folder| {
-        copy(reference, folder)?;
+        copy(reference, folder, file)?;
         Ok(controlnet.save(&folder.join("controlnet"), DType::F32)?)
     })
 }
 
 /// Copies a model's files, but not its ControlNet.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path, file: CopyFile) -> Result<()> {
     let failed = |action, path: &Path, e| dp2o_schema::Error::io(action, path, e);
     fs::create_dir_all(to).map_err(|e| failed("create folder", to, e))?;
     for entry in fs::read_dir(from).map_err(|e| failed("read", from, e))? {
@@ -190,10 +236,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {
             if entry.file_name() != "controlnet" {
-                copy(&path, &target)?;
+                copy(&path, &target, file)?;
             }
         } else {
-            fs::copy(&path, &target).map_err(|e| failed("copy", &path, e))?;
+            file(&path, &target).map_err(|e| failed("copy", &path, e))?;
         }
     }
     Ok(())

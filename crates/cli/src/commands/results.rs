@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+
+use dp2o_evaluation::results::{PageInputs, Results, page};
+
+use super::sweep::{SweepFile, stem};
+
+/// Makes a Markdown page with figures of the results of sweeps.
+///
+/// Titles, notes and findings are taken from the sweeps' files where these are given, so that they
+/// can be written without running anything again.
+#[derive(clap::Args)]
+pub struct Args {
+    /// `results.json` of sweeps, in the order of the page
+    #[arg(required = true, value_name = "RESULTS")]
+    results: Vec<PathBuf>,
+    /// Sweep files (TOML); each belongs to the results of its name
+    #[arg(long = "sweep", value_name = "FILE")]
+    sweeps: Vec<PathBuf>,
+    /// The page; figures go to a folder of its name beside it
+    #[arg(long, value_name = "FILE", default_value = "docs/results.md")]
+    page: PathBuf,
+}
+
+impl Args {
+    pub fn run(self) -> Result<ExitCode> {
+        let mut results: Vec<Results> =
+            self.results.iter().map(|path| Ok(Results::read(path)?)).collect::<Result<_>>()?;
+        for path in &self.sweeps {
+            let name = stem(path);
+            let found = results.iter_mut().find(|results| results.name == name);
+            retell(found.with_context(|| format!("no results of `{name}` given"))?, path)?;
+        }
+        let figures = page(&PageInputs { results: &results, page: &self.page })?;
+        tracing::info!("results: {} figures beside the page", figures.len());
+        println!("{}", self.page.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Takes over all that changes no number.
+fn retell(results: &mut Results, path: &std::path::Path) -> Result<()> {
+    let file = SweepFile::read(path)?;
+    results.title = file.title;
+    results.about = file.about.trim().into();
+    for experiment in &mut results.experiments {
+        let found = file.experiments.iter().find(|e| e.name == experiment.name);
+        let found = found.with_context(|| {
+            format!("`{}` has no experiment `{}`, the results do", path.display(), experiment.name)
+        })?;
+        let same =
+            found.variants.iter().map(|v| &v.name).eq(experiment.variants.iter().map(|v| &v.name));
+        ensure!(
+            same,
+            "experiment `{}` of `{}` has other variants than the results; run `dp2o sweep` again",
+            experiment.name,
+            path.display()
+        );
+        experiment.text = found.text();
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! All runs of a sweep, resolved before anything is run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use dp2o_data::Source;
+use toml::Table;
+
+use super::file::SweepFile;
+use crate::commands::evaluate::{self, Method, Test};
+use crate::commands::{curate, degrade, generate, score, train};
+use crate::config::Config;
+use crate::model;
+use crate::stage::fingerprint;
+
+/// The stages before the evaluation, in order, with the folder of a run that each fills.
+pub const STAGES: [(&str, &str); 5] = [
+    ("degrade", "data"),
+    ("generate", "candidates"),
+    ("score", "scores"),
+    ("curate", "pairs"),
+    ("train", "training"),
+];
+
+/// A run that an experiment asks for.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The experiment's and the variant's number in the file.
+    pub place: (usize, usize),
+    /// `EXPERIMENT/VARIANT`.
+    pub name: String,
+    /// The run seed.
+    pub seed: u64,
+    /// Everything else.
+    pub config: Config,
+    /// The test that it is evaluated on, instead of the held-out crops.
+    pub test: Option<Test>,
+    /// Fingerprint of each stage.
+    pub prints: BTreeMap<String, String>,
+    /// What the reference's samples of the evaluation depend on.
+    pub reference: String,
+    /// What the run's folder is called in the first place.
+    pub folder: String,
+}
+
+impl Planned {
+    /// The stage that ends it.
+    pub fn last(&self) -> String {
+        evaluate::name(self.test.as_ref()).0
+    }
+
+    /// Names of its stages, in order.
+    pub fn stages(&self) -> Vec<String> {
+        let before = STAGES.iter().map(|(stage, _)| (*stage).to_string());
+        before.chain([self.last()]).collect()
+    }
+
+    /// What its folder's name ends in: runs of one configuration share a folder.
+    pub fn key(&self) -> &str {
+        &self.prints["evaluate"][..12]
+    }
+}
+
+/// What is given to every run.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Photographs.
+    pub source: Source,
+    /// Tests by name.
+    pub tests: Vec<Test>,
+    /// Other methods, on the tests.
+    pub methods: Vec<Method>,
+}
+
+/// Resolves and checks everything, in the order in which it is to be run: the first run seed of all
+/// experiments, then the second. Experiments whose test is not given are left out.
+///
+/// # Errors
+/// The first variant that is wrong, by name.
+pub fn plan(file: &SweepFile, base: &Table, given: &Given) -> Result<Vec<Planned>> {
+    let mut models: BTreeMap<String, String> = BTreeMap::new();
+    let mut all: Vec<(usize, Planned)> = Vec::new();
+    for (e, experiment) in file.experiments.iter().enumerate() {
+        let test = match &experiment.test {
+            Some(name) => match given.tests.iter().find(|test| test.name == *name) {
+                Some(test) => Some(test.clone()),
+                None => {
+                    tracing::warn!(
+                        "experiment `{}` left out: give `--pairs {name} LR HR`",
+                        experiment.name
+                    );
+                    // It is checked all the same.
+                    for variant in &experiment.variants {
+                        experiment.config(base, variant, file.seeds[0])?;
+                    }
+                    continue;
+                }
+            },
+            None => None,
+        };
+        let seeds = experiment.seeds.as_ref().unwrap_or(&file.seeds);
+        for (v, variant) in experiment.variants.iter().enumerate() {
+            for (order, &seed) in seeds.iter().enumerate() {
+                let config = experiment.config(base, variant, seed)?;
+                let model = match models.get(&config.model) {
+                    Some(known) => known.clone(),
+                    None => {
+                        let folder = model::folder(&config.model, &model::cache()?)?;
+                        let print = dp2o_generation::fingerprint(&folder)?;
+                        models.insert(config.model.clone(), print.clone());
+                        print
+                    }
+                };
+                let prints = prints(&config, test.as_ref(), given, &model)?;
+                let reference = reference(&config, test.as_ref(), &prints, &model)?;
+                let name = format!("{}/{}", experiment.name, variant.name);
+                let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+                let short: String = name.chars().take(60).map(plain).collect();
+                let mut planned = Planned {
+                    place: (e, v),
+                    name,
+                    seed,
+                    config,
+                    test: test.clone(),
+                    prints,
+                    reference,
+                    folder: String::new(),
+                };
+                planned.folder = format!("{short}-s{seed}-{}", planned.key());
+                all.push((order, planned));
+            }
+        }
+    }
+    all.sort_by_key(|(order, planned)| (*order, planned.place));
+    Ok(all.into_iter().map(|(_, planned)| planned).collect())
+}
+
+/// The fingerprints that the stages will have; see [`crate::stage::Run::stage`].
+fn prints(
+    config: &Config,
+    test: Option<&Test>,
+    given: &Given,
+    model: &str,
+) -> Result<BTreeMap<String, String>> {
+    let mut prints: BTreeMap<String, String> = BTreeMap::new();
+    let mut add = |name: &str, settings, after: &[&str]| {
+        let after: Vec<Option<&str>> =
+            after.iter().map(|name| prints.get(*name).map(String::as_str)).collect();
+        let print = fingerprint(name, config.seed, &settings, &after);
+        prints.insert(name.into(), print);
+    };
+    add("degrade", degrade::settings(config, &given.source)?, &[]);
+    add("generate", generate::settings(config, model)?, &["degrade"]);
+    add("score", score::settings(config)?, &["degrade", "generate"]);
+    add("curate", curate::settings(config, 0, None)?, &["score"]);
+    add("train", train::settings(config, model)?, &["generate", "curate"]);
+    let (name, after) = evaluate::name(None);
+    add(&name, evaluate::settings(config, None, &[])?, after);
+    if test.is_some() {
+        let (name, after) = evaluate::name(test);
+        add(&name, evaluate::settings(config, test, &given.methods)?, after);
+    }
+    Ok(prints)
+}
+
+/// What the reference model's samples of an evaluation depend on, with their scores.
+fn reference(
+    config: &Config,
+    test: Option<&Test>,
+    prints: &BTreeMap<String, String>,
+    model: &str,
+) -> Result<String> {
+    let sampling = generate::decisive(&evaluate::sampling(config));
+    let test = test.map(|test| (&test.name, &test.lr, &test.hr, &config.degrade));
+    let settings = serde_json::to_value((sampling, &config.score, model, &test))?;
+    let after = if test.is_some() { None } else { prints.get("degrade").map(String::as_str) };
+    Ok(fingerprint("reference", config.seed, &settings, &[after]))
+}
+
+/// Prints the plan on stdout: what runs how often, and what is shared.
+pub fn print(file: &SweepFile, plan: &[Planned], done: &dyn Fn(&str, &str) -> bool) {
+    for (e, experiment) in file.experiments.iter().enumerate() {
+        let own: Vec<&Planned> = plan.iter().filter(|p| p.place.0 == e).collect();
+        let seeds: BTreeSet<u64> = own.iter().map(|p| p.seed).collect();
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        let variants: Vec<&str> = experiment.variants.iter().map(|v| v.name.as_str()).collect();
+        println!(
+            "{}: {} × run seeds {}",
+            experiment.name,
+            variants.join(", "),
+            if seeds.is_empty() { "– (left out)".into() } else { seeds.join(", ") }
+        );
+    }
+    println!();
+    for (stage, all, distinct, complete) in counts(plan, done) {
+        println!("{stage}: {distinct} for {all} runs, {complete} done");
+    }
+}
+
+/// Of each stage: runs that need it, different ones, and different ones that are done.
+fn counts(
+    plan: &[Planned],
+    done: &dyn Fn(&str, &str) -> bool,
+) -> Vec<(String, usize, usize, usize)> {
+    let mut stages: Vec<String> = Vec::new();
+    for stage in plan.iter().flat_map(Planned::stages) {
+        if !stages.contains(&stage) {
+            stages.push(stage);
+        }
+    }
+    let count = |stage: String| {
+        let runs: Vec<&Planned> = plan.iter().filter(|p| p.stages().contains(&stage)).collect();
+        let distinct: BTreeSet<&String> = runs.iter().map(|p| &p.prints[&stage]).collect();
+        let complete = distinct.iter().filter(|print| done(&stage, print)).count();
+        (stage, runs.len(), distinct.len(), complete)
+    };
+    stages.into_iter().map(count).collect()
+}
+
+/// The base as it is resolved, for the record.
+///
+/// # Errors
+/// When it is no configuration by itself.
+pub fn base_config(base: &Table) -> Result<Config> {
+    crate::config::from_table(base.clone()).context("`base` with `set`")
+}
+
+/// The folder of a sweep's runs.
+pub fn runs(out: &Path) -> std::path::PathBuf {
+    out.join("runs")
+}

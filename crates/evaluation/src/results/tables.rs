@@ -1,0 +1,91 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dp2o_schema::{Crop, Reward, atomic, table};
+use serde::{Deserialize, Serialize};
+
+use crate::report::TrainingLog;
+use crate::{
+    CurveRow, EvaluationFiles, MethodRow, PictureRow, Result, Summary, read_curve, read_methods,
+    read_per_image,
+};
+
+/// Values of a reward, by group and candidate.
+pub(super) type Samples = BTreeMap<String, Vec<f64>>;
+
+/// What one run's files say.
+#[derive(Clone, Debug)]
+pub struct RunTables {
+    /// The run seed.
+    pub seed: u64,
+    pub(super) summary: Summary,
+    /// The photograph of each group, by its hash.
+    pub(super) photographs: BTreeMap<String, String>,
+    /// By quantity, then group.
+    pub(super) pictures: BTreeMap<String, BTreeMap<String, PictureRow>>,
+    pub(super) reference: Samples,
+    pub(super) tuned: Samples,
+    /// Rewards after so many steps, by group.
+    pub(super) curve: BTreeMap<u64, BTreeMap<String, f64>>,
+    pub(super) methods: Vec<MethodRow>,
+    pub(super) log: TrainingLog,
+    pub(super) seconds_per_step: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TimingFile {
+    seconds_per_step: f64,
+}
+
+impl RunTables {
+    /// Reads a run: the folder of its evaluation, the manifest of the pictures evaluated, the
+    /// training's folder.
+    ///
+    /// # Errors
+    /// Names a file that is missing or damaged.
+    pub fn read(seed: u64, evaluation: &Path, manifest: &Path, training: &Path) -> Result<Self> {
+        let files = EvaluationFiles::new(evaluation);
+        let crops: Vec<Crop> = table::read(manifest)?;
+        let mut pictures: BTreeMap<String, BTreeMap<String, PictureRow>> = BTreeMap::new();
+        for row in read_per_image(&files.per_image())? {
+            pictures.entry(row.metric.clone()).or_default().insert(row.group.clone(), row);
+        }
+        let samples = |path: &Path| -> Result<Samples> {
+            let mut samples = Samples::new();
+            for row in table::read::<Reward>(path)? {
+                samples.entry(row.group).or_default().push(row.reward); // rows come by candidate
+            }
+            Ok(samples)
+        };
+        let timing = training.join("step-time.json");
+        let timing: Option<TimingFile> =
+            timing.exists().then(|| atomic::read_json(&timing)).transpose()?;
+        Ok(Self {
+            seed,
+            summary: Summary::read(&files.summary())?,
+            photographs: crops.into_iter().map(|crop| (crop.id, crop.photo_sha256)).collect(),
+            pictures,
+            reference: samples(&files.reference_rewards())?,
+            tuned: samples(&files.tuned_rewards())?,
+            curve: curve(&files.curve())?,
+            methods: match files.methods().exists() {
+                true => read_methods(&files.methods())?,
+                false => Vec::new(),
+            },
+            log: TrainingLog::read(&training.join("log.jsonl"))?,
+            seconds_per_step: timing.map(|timing| timing.seconds_per_step),
+        })
+    }
+}
+
+fn curve(path: &Path) -> Result<BTreeMap<u64, BTreeMap<String, f64>>> {
+    let mut curve: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
+    if path.exists() {
+        for CurveRow { step, metric, group, mean } in read_curve(path)? {
+            if metric == crate::REWARD {
+                curve.entry(step).or_default().insert(group, mean);
+            }
+        }
+    }
+    Ok(curve)
+}
