@@ -6,6 +6,7 @@ use std::time::Duration;
 use burn::tensor::Device;
 use criterion::{Criterion, criterion_group, criterion_main};
 use dp2o_data::Picture;
+use dp2o_iqa::Networks;
 use dp2o_iqa::registry::{Options, builtin, find};
 use dp2o_schema::seed::Key;
 
@@ -19,8 +20,9 @@ fn scene(seed: u64) -> Picture {
 }
 
 fn metrics(c: &mut Criterion) {
-    let device = Device::flex();
-    let options = Options { border: 0, weights: None, cache: None, device: &device };
+    let (device, networks) = (Device::flex(), Networks::default());
+    let options =
+        Options { border: 0, weights: None, cache: None, device: &device, networks: &networks };
     let (picture, reference) = (scene(1), scene(2));
     let mut group = c.benchmark_group("metric");
     group.sample_size(10).measurement_time(Duration::from_secs(3));

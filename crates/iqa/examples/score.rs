@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use dp2o_data::Picture;
+use dp2o_iqa::Networks;
 use dp2o_iqa::registry::{Options, find};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,8 +23,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [metric, picture] = plain.as_slice() else {
         return Err("usage: score METRIC PICTURE [--reference PICTURE] [--weights FILE]".into());
     };
-    let device = Device::flex();
-    let options = Options { border: 0, weights: weights.as_deref(), cache: None, device: &device };
+    let (device, networks) = (Device::flex(), Networks::default());
+    let options = Options {
+        border: 0,
+        weights: weights.as_deref(),
+        cache: None,
+        device: &device,
+        networks: &networks,
+    };
     let metric = find(metric)?.build(&options)?;
     let prepared = match reference {
         Some(path) => Some(metric.prepare(&Picture::open(&path)?.picture)?),

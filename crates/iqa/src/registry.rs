@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use dp2o_schema::{Direction, Kind};
 
-use crate::fr::{MsSsim, Psnr, PsnrY, Ssim, SsimY, Ssimulacra2, StLpips};
-use crate::nr::{Brisque, Niqe, NiqeModel, Piqe, Svm};
+use crate::fr::{AfineFr, MsSsim, Psnr, PsnrY, Ssim, SsimY, Ssimulacra2, StLpips, TopiqFr};
+use crate::nr::{
+    AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
+    Piqe, QAlign, Svm, TopiqIaa, TopiqNr,
+};
 use crate::weights::fetch::{BRISQUE, Package, ST_LPIPS};
-use crate::{FullReference, Metric, MetricError, NoReference, Result};
+use crate::{FullReference, Metric, MetricError, Networks, NoReference, Result};
 
 /// What a metric is, for lists and help.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub struct Entry {
     pub takes_border: bool,
     /// The package that its weights come from, for metrics that cannot score without a download.
     pub download: Option<&'static Package>,
+    /// Whether it cannot score without a weights file of the user's.
+    pub needs_weights: bool,
     /// Weights files that it accepts, for metrics that have any.
     pub weights: Option<&'static str>,
     /// What its variants are called in tables; empty for metrics with one form.
@@ -49,6 +54,8 @@ pub struct Options<'a> {
     pub cache: Option<&'a Path>,
     /// Where networks run.
     pub device: &'a Device,
+    /// The networks of the list that is being built: metrics with one network share it.
+    pub networks: &'a Networks,
 }
 
 /// All metrics, full-reference first.
@@ -67,9 +74,10 @@ pub fn find(name: &str) -> Result<&'static Entry> {
     })
 }
 
-/// Names of the metrics that need no download.
+/// Names of the metrics that need neither a download nor a file.
 pub fn builtin() -> Vec<&'static str> {
-    ENTRIES.iter().filter(|e| e.download.is_none()).map(|e| e.name).collect()
+    let alone = |e: &&Entry| e.download.is_none() && !e.needs_weights;
+    ENTRIES.iter().filter(alone).map(|e| e.name).collect()
 }
 
 impl Entry {
@@ -117,6 +125,7 @@ const fn entry(
         smallest_side: 1,
         takes_border: false,
         download: None,
+        needs_weights: false,
         weights: None,
         variants: &[],
         citation: "",
@@ -126,7 +135,7 @@ const fn entry(
 
 const WANG_2004: &str = "Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error visibility to structural similarity";
 
-static ENTRIES: [Entry; 10] = [
+static ENTRIES: [Entry; 22] = [
     Entry {
         range: (0.0, 80.0),
         takes_border: true,
@@ -195,6 +204,36 @@ static ENTRIES: [Entry; 10] = [
         })
     },
     Entry {
+        needs_weights: true,
+        weights: Some("cfanet_fr_kadid_res50-2c4cc61d.pth"),
+        variants: &["HASH"],
+        citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
+        ..full::<TopiqFr>(
+            "quality of what differs, from semantics down to distortions (ResNet-50)",
+            |o| {
+                let metric = TopiqFr::load(
+                    given(o, TopiqFr::NAME, "cfanet_fr_kadid_res50-2c4cc61d.pth")?,
+                    o.device,
+                )?;
+                let variant = metric.weights_hash().to_string();
+                Ok(Metric::full_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        range: (-2.0, 2.0),
+        needs_weights: true,
+        weights: Some("afine.pth"),
+        variants: &["HASH"],
+        citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
+        ..full::<AfineFr>("fidelity term of A-FINE (CLIP ViT-B/32)", |o| {
+            let metric =
+                AfineFr::load(given(o, AfineFr::NAME, "afine.pth")?, o.networks, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::full_reference(metric, variant))
+        })
+    },
+    Entry {
         range: (0.0, 100.0),
         smallest_side: 96,
         weights: Some("niqe_modelparameters.mat, or a model fitted by dp2o"),
@@ -229,10 +268,167 @@ static ENTRIES: [Entry; 10] = [
             Ok(Metric::no_reference(Brisque::new(svm), variant))
         })
     },
+    Entry {
+        needs_weights: true,
+        weights: Some("cfanet_nr_koniq_res50-9a73138b.pth"),
+        variants: &["HASH"],
+        citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
+        ..alone::<TopiqNr>("quality from semantics down to distortions (ResNet-50)", |o| {
+            let metric = TopiqNr::load(
+                given(o, TopiqNr::NAME, "cfanet_nr_koniq_res50-9a73138b.pth")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (1.0, 10.0),
+        needs_weights: true,
+        weights: Some("cfanet_iaa_ava_swin-393b41b4.pth"),
+        variants: &["HASH"],
+        citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
+        ..alone::<TopiqIaa>("aesthetics from semantics down to distortions (Swin-B)", |o| {
+            let metric = TopiqIaa::load(
+                given(o, TopiqIaa::NAME, "cfanet_iaa_ava_swin-393b41b4.pth")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        smallest_side: 31,
+        needs_weights: true,
+        weights: Some("RN50.pt"),
+        variants: &["HASH"],
+        citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
+        ..alone::<ClipIqa>("nearness to texts of good and bad pictures (CLIP RN50)", |o| {
+            let metric = ClipIqa::load(given(o, ClipIqa::NAME, "RN50.pt")?, o.networks, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        smallest_side: 31,
+        needs_weights: true,
+        weights: Some("DIR with RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth"),
+        variants: &["HASH-HASH"],
+        citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
+        ..alone::<ClipIqaPlus>(
+            "nearness to learnt texts of good and bad pictures (CLIP RN50)",
+            |o| {
+                let folder = given(
+                    o,
+                    ClipIqaPlus::NAME,
+                    "RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth",
+                )?;
+                let prompts = folder.join("CLIP-IQA+_learned_prompts-603f3273.pth");
+                let metric =
+                    ClipIqaPlus::load(&folder.join("RN50.pt"), &prompts, o.networks, o.device)?;
+                let variant = metric.weights_hashes().join("-");
+                Ok(Metric::no_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        range: (-2.0, 2.0),
+        needs_weights: true,
+        weights: Some("afine.pth"),
+        variants: &["HASH"],
+        citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
+        ..alone::<AfineNr>("naturalness term of A-FINE (CLIP ViT-B/32)", |o| {
+            let metric =
+                AfineNr::load(given(o, AfineNr::NAME, "afine.pth")?, o.networks, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (0.0, 100.0),
+        needs_weights: true,
+        weights: Some("musiq_koniq_ckpt-e95806b9.pth, or the SPAQ, PaQ-2-PiQ or AVA file"),
+        variants: &["SET-HASH"],
+        citation: "Ke, Wang, Wang, Milanfar and Yang (2021), MUSIQ: multi-scale image quality transformer",
+        ..alone::<Musiq>("quality by a transformer over patches of three sizes", |o| {
+            let metric =
+                Musiq::load(given(o, Musiq::NAME, "musiq_koniq_ckpt-e95806b9.pth")?, o.device)?;
+            let variant = metric.variant().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        needs_weights: true,
+        weights: Some("ckpt_koniq10k.pt"),
+        variants: &["HASH"],
+        citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
+        ..alone::<Maniqa>(
+            "quality by a vision transformer over 20 crops, trained on KonIQ-10k",
+            |o| {
+                let metric = Maniqa::load(given(o, Maniqa::NAME, "ckpt_koniq10k.pt")?, o.device)?;
+                let variant = metric.weights_hash().to_string();
+                Ok(Metric::no_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        needs_weights: true,
+        weights: Some("MANIQA_PIPAL-ae6d356b.pth"),
+        variants: &["HASH"],
+        citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
+        ..alone::<ManiqaPipal>(
+            "quality by a vision transformer over 20 crops, trained on PIPAL",
+            |o| {
+                let metric = ManiqaPipal::load(
+                    given(o, ManiqaPipal::NAME, "MANIQA_PIPAL-ae6d356b.pth")?,
+                    o.device,
+                )?;
+                let variant = metric.weights_hash().to_string();
+                Ok(Metric::no_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        range: (1.0, 10.0),
+        needs_weights: true,
+        weights: Some("NIMA_InceptionV2_ava-b0c77c00.pth"),
+        variants: &["HASH"],
+        citation: "Talebi and Milanfar (2018), NIMA: neural image assessment",
+        ..alone::<Nima>("mean of the predicted votes on aesthetics (Inception-ResNet-v2)", |o| {
+            let metric =
+                Nima::load(given(o, Nima::NAME, "NIMA_InceptionV2_ava-b0c77c00.pth")?, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (1.0, 5.0),
+        needs_weights: true,
+        weights: Some("DIR of q-future/one-align"),
+        variants: &["HASH"],
+        citation: "Wu, Zhang, Zhang et al. (2024), Q-Align: teaching LMMs for visual scoring via discrete text-defined levels",
+        ..alone::<QAlign>("quality as a language model that sees the picture words it", |o| {
+            let metric = QAlign::load(
+                given(o, QAlign::NAME, "the folder of q-future/one-align")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
 ];
 
 fn border(options: &Options<'_>) -> String {
     if options.border == 0 { String::new() } else { format!("border={}", options.border) }
+}
+
+/// The weights file or folder as given, for metrics whose weights dp2o does not fetch.
+fn given<'a>(options: &Options<'a>, metric: &'static str, file: &'static str) -> Result<&'a Path> {
+    options.weights.ok_or_else(|| MetricError::MissingWeights {
+        metric,
+        file,
+        remedy: format!("give its path as the weights of `{metric}`; dp2o does not fetch it"),
+    })
 }
 
 /// The weights as given, else as fetched earlier; `choose` turns the package's first file into what
@@ -267,16 +463,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn options(device: &Device) -> Options<'_> {
-        Options { border: 4, weights: None, cache: None, device }
+    fn options<'a>(device: &'a Device, networks: &'a Networks) -> Options<'a> {
+        Options { border: 4, weights: None, cache: None, device, networks }
     }
 
     #[test]
     fn every_builtin_metric_is_what_its_entry_says() {
-        let device = Device::flex();
+        let (device, networks) = (Device::flex(), Networks::default());
         for name in builtin() {
             let entry = find(name).unwrap();
-            let metric = entry.build(&options(&device)).unwrap();
+            let metric = entry.build(&options(&device, &networks)).unwrap();
             assert_eq!(metric.name(), entry.name);
             assert_eq!(metric.kind(), entry.kind);
             assert_eq!(metric.direction(), entry.direction);
@@ -287,14 +483,22 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_remedy() {
-        let device = Device::flex();
+        let (device, networks) = (Device::flex(), Networks::default());
+        for entry in registry().iter().filter(|entry| entry.needs_weights) {
+            let message = entry.build(&options(&device, &networks)).unwrap_err().to_string();
+            assert!(message.contains(entry.name) && message.contains("give its path"), "{message}");
+            let given = Options { weights: Some(Path::new("x")), ..options(&device, &networks) };
+            let message = entry.build(&given).unwrap_err().to_string();
+            assert!(message.contains('x'), "{message}");
+        }
         for name in ["st-lpips", "brisque"] {
-            let message = find(name).unwrap().build(&options(&device)).unwrap_err().to_string();
+            let message =
+                find(name).unwrap().build(&options(&device, &networks)).unwrap_err().to_string();
             assert!(message.contains(".pth") && message.contains("=="), "{message}");
         }
         let message = find("pnsr").unwrap_err().to_string();
         assert!(message.contains("psnr-y, ssim"), "{message}");
-        let given = Options { weights: Some(Path::new("x.pth")), ..options(&device) };
+        let given = Options { weights: Some(Path::new("x.pth")), ..options(&device, &networks) };
         let message = find("psnr").unwrap().build(&given).unwrap_err().to_string();
         assert!(message.contains("has no weights"), "{message}");
     }

@@ -4,7 +4,7 @@
 use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::registry::{Options, builtin, find};
-use dp2o_iqa::{Metric, MetricError};
+use dp2o_iqa::{Metric, MetricError, Networks};
 use dp2o_parity::workspace;
 use dp2o_schema::seed::Key;
 use dp2o_schema::{Direction, Kind};
@@ -61,9 +61,10 @@ fn noisy(picture: &Picture, sigma: f32) -> Picture {
 
 /// Every metric; those that need a download with the random models of the fixtures.
 fn metrics() -> Vec<Metric> {
-    let device = Device::flex();
+    let (device, networks) = (Device::flex(), Networks::default());
     let fixtures = workspace().join("tests/fixtures/iqa");
-    let mut options = Options { border: 0, weights: None, cache: None, device: &device };
+    let mut options =
+        Options { border: 0, weights: None, cache: None, device: &device, networks: &networks };
     let build = |name: &str, options: &Options<'_>| find(name).unwrap().build(options).unwrap();
     let mut all: Vec<Metric> = builtin().into_iter().map(|name| build(name, &options)).collect();
     let (st_lpips, brisque) = (fixtures.join("st-lpips.pth"), fixtures.join("brisque.pth"));

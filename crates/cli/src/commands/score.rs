@@ -243,8 +243,9 @@ fn list() {
                 package.megabytes
             );
         }
+        let verb = if entry.needs_weights { "needs" } else { "takes" };
         if let Some(weights) = entry.weights {
-            println!("    takes --weights {}={weights}", entry.name);
+            println!("    {verb} --weights {}={weights}", entry.name);
         }
         println!("    {}", entry.citation);
     }

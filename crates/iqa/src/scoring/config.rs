@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{Options, find};
-use crate::{Metric, MetricError, Result};
+use crate::{Metric, MetricError, Networks, Result};
 
 /// Which metrics to compute, and what decides their values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,11 +44,13 @@ impl ScoreConfig {
             let reason = "is not among the metrics";
             return Err(MetricError::UnusedWeights { name: name.clone(), reason });
         }
+        let networks = &Networks::default();
         self.metrics
             .iter()
             .map(|name| {
                 let weights = self.weights.get(name).map(PathBuf::as_path);
-                find(name)?.build(&Options { border: self.crop_border, weights, cache, device })
+                let border = self.crop_border;
+                find(name)?.build(&Options { border, weights, cache, device, networks })
             })
             .collect()
     }
