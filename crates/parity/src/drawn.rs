@@ -14,7 +14,8 @@ use crate::{Fixture, target};
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
 /// The weights of a fixture as a safetensors file below `target/`: for each name in its metadata
-/// `tensors`, the fixture's own tensor `weights/NAME` if there is one, else [`tensor`].
+/// `tensors`, the fixture's own tensor `weights/NAME` if there is one, else [`tensor`] times its factor
+/// in the metadata `scales`.
 ///
 /// # Panics
 /// When the fixture has no such metadata, or the file cannot be written.
@@ -31,8 +32,10 @@ pub fn file_of(fixture: &Fixture, key: &str) -> PathBuf {
     let manifest = fixture.metadata(key);
     let shapes: BTreeMap<String, Vec<usize>> =
         serde_json::from_str(&manifest).expect("names and shapes");
+    let scales = fixture.find_metadata("scales").unwrap_or_else(|| "{}".into());
     let stored = fixture.names();
-    let mut hash = fnv1a(manifest.as_bytes());
+    let mut hash = fnv1a(format!("{manifest}{scales}").as_bytes());
+    let scales: BTreeMap<String, f32> = serde_json::from_str(&scales).expect("names and factors");
     let tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = shapes
         .into_iter()
         .map(|(name, shape)| {
@@ -43,7 +46,8 @@ pub fn file_of(fixture: &Fixture, key: &str) -> PathBuf {
                 hash ^= fnv1a(&bytes(&values)); // a file is named after all that it holds
                 values
             } else {
-                tensor(&name, &shape)
+                let scale = scales.get(&name).copied().unwrap_or(1.0);
+                tensor(&name, &shape).into_iter().map(|v| v * scale).collect()
             };
             (name, (shape, bytes(&values)))
         })

@@ -51,13 +51,10 @@ impl Fixture {
     /// # Panics
     /// When it is missing.
     pub fn metadata(&self, key: &str) -> String {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).expect("readable header");
-        let map = header.metadata().clone().unwrap_or_default();
-        map.get(key).unwrap_or_else(|| panic!("{}: no metadata `{key}`", self.name)).clone()
+        self.find_metadata(key).unwrap_or_else(|| panic!("{}: no metadata `{key}`", self.name))
     }
 
-    /// T.
-    pub fn optional_metadata(&self, key: &str) -> Option<String> {
+    fn find_metadata(&self, key: &str) -> Option<String> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).expect("readable header");
         header.metadata().as_ref()?.get(key).cloned()
     }
