@@ -1,9 +1,13 @@
 //! Image quality metrics: full-reference and no-reference.
 //!
 //! ```text
-//!              ┌ fr/  psnr ssim ms-ssim ssimulacra2 st-lpips   FullReference: picture + reference
+//!              ┌ fr/  psnr ssim ms-ssim ssimulacra2             FullReference: picture + reference
+//!              │      st-lpips topiq-fr afine-fr
 //! registry ────┤
-//!  by name     └ nr/  niqe piqe brisque                        NoReference: picture alone
+//!  by name     │ nr/  niqe piqe brisque topiq-nr topiq-iaa      NoReference: picture alone
+//!              │      clipiqa clipiqa+ afine-nr musiq maniqa
+//!              └      nima qalign
+//!              net/   the networks that several of them share
 //!                          │
 //! scoring: files ──decode once──▶ every metric ──▶ Score rows  (a group's reference prepared once)
 //! ```
