@@ -54,7 +54,7 @@ impl InceptionResnetV2 {
                         &[(64, 1, 1), (96, 3, 3), (96, 3, 3)],
                     ],
                 )?,
-                pooled: Pooled::Mean(s.conv("mixed_5b.branch3.1", 192, (64, 1, 1))?),
+                pooled: Pooled::Mean(Box::new(s.conv("mixed_5b.branch3.1", 192, (64, 1, 1))?)),
             },
             repeat: repeat(
                 "repeat",
@@ -119,7 +119,7 @@ struct Branches {
 #[derive(Debug)]
 enum Pooled {
     /// The mean of 3×3, then a convolution.
-    Mean(Conv),
+    Mean(Box<Conv>),
     /// The largest of 3×3, every second pixel.
     Max,
 }

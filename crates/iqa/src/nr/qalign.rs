@@ -24,7 +24,7 @@ const WORDS: [i32; 5] = [15129, 1781, 6534, 6460, 4319];
 const WORTH: [f64; 5] = [5.0, 4.0, 3.0, 2.0, 1.0];
 /// Mean and deviation of CLIP's training pictures.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 /// What a picture is made square with: the mean in bytes, rounded down.
 const BORDER: [f32; 3] = [122.0 / 255.0, 116.0 / 255.0, 104.0 / 255.0];
 const EXPECTED: &str = "the folder of `q-future/one-align` (config.json and its weights)";
