@@ -23,11 +23,11 @@ pub fn file(fixture: &Fixture) -> PathBuf {
     file_of(fixture, "tensors")
 }
 
-/// As [`file`], for the names under another key of the fixture's metadata: for metrics with more
+/// As [`file()`], for the names under another key of the fixture's metadata: for metrics with more
 /// than one weights file.
 ///
 /// # Panics
-/// As [`file`].
+/// As [`file()`].
 pub fn file_of(fixture: &Fixture, key: &str) -> PathBuf {
     let manifest = fixture.metadata(key);
     let shapes: BTreeMap<String, Vec<usize>> =
