@@ -1,125 +1,162 @@
+//! The block of Swin transformers: attention within windows of a square map of tokens.
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::layers::{LayerNorm, Linear, Mlp, join_heads, split_heads};
-use super::vit::thirds;
+use super::layers::{LayerNorm, Linear, Mlp, join_heads};
 use crate::Result;
 use crate::weights::Store;
 
-/// What keeps the parts of a shifted window apart.
-const APART: f32 = -100.0;
+/// Of every layer normalisation.
+const EPS: f64 = 1e-5;
 
-/// The shape of a [`SwinBlock`].
+/// How the tokens of a square map are grouped.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SwinShape {
-    /// Features of a token.
-    pub width: usize,
-    /// Features of the hidden layer.
-    pub hidden: usize,
-    /// Heads of the attention.
-    pub heads: usize,
-    /// Side of the map of tokens; `window` divides it.
-    pub side: usize,
+pub(crate) struct Windows {
     /// Side of a window.
-    pub window: usize,
-    /// By how many tokens the windows are shifted.
-    pub shift: usize,
+    size: usize,
+    /// Side of the map.
+    side: usize,
+    /// Tokens by which the windows are moved down and to the right.
+    shift: usize,
 }
 
-/// Attention within windows of a square map of tokens, then a feed-forward layer.
+impl Windows {
+    /// Unmoved; one window where the map is no larger.
+    pub fn new(size: usize, side: usize) -> Self {
+        Self { size: size.min(side), side, shift: 0 }
+    }
+
+    /// Moved by half a window, unless there is only one.
+    pub fn shifted(self) -> Self {
+        Self { shift: if self.side > self.size { self.size / 2 } else { 0 }, ..self }
+    }
+
+    /// Tokens of a window.
+    fn area(self) -> usize {
+        self.size * self.size
+    }
+
+    /// `[b, side, side, width]` to `[b·windows, area, width]`.
+    fn split(self, x: Tensor<4>) -> Tensor<3> {
+        let [b, .., width] = x.dims();
+        let (count, size) = (self.side / self.size, self.size);
+        let shift = -(self.shift as i64);
+        let x = if shift == 0 { x } else { x.roll(&[shift, shift], &[1, 2]) };
+        let x = x.reshape([b, count, size, count, size, width]);
+        x.permute([0, 1, 3, 2, 4, 5]).reshape([b * count * count, self.area(), width])
+    }
+
+    /// What [`split`](Self::split) split.
+    fn join(self, x: Tensor<3>) -> Tensor<4> {
+        let [windows, _, width] = x.dims();
+        let (count, size) = (self.side / self.size, self.size);
+        let b = windows / (count * count);
+        let x = x.reshape([b, count, count, size, size, width]);
+        let x = x.permute([0, 1, 3, 2, 4, 5]).reshape([b, self.side, self.side, width]);
+        let shift = self.shift as i64;
+        if shift == 0 { x } else { x.roll(&[shift, shift], &[1, 2]) }
+    }
+
+    /// What keeps tokens apart that only the roll has brought together: −100 for pairs from
+    /// different parts of the map, 0 for others, `[windows, 1, area, area]`.
+    fn mask(self, device: &Device) -> Option<Tensor<4>> {
+        if self.shift == 0 {
+            return None;
+        }
+        let part = |i: usize| {
+            usize::from(i >= self.side - self.size) + usize::from(i >= self.side - self.shift)
+        };
+        let (count, size) = (self.side / self.size, self.size);
+        let mut values = Vec::with_capacity(count * count * self.area() * self.area());
+        for window in 0..count * count {
+            let (top, left) = (window / count * size, window % count * size);
+            let parts: Vec<_> = (0..self.area())
+                .map(|token| (part(top + token / size), part(left + token % size)))
+                .collect();
+            for a in &parts {
+                values.extend(parts.iter().map(|b| if a == b { 0.0_f32 } else { -100.0 }));
+            }
+        }
+        let shape = [count * count, 1, self.area(), self.area()];
+        Some(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+}
+
+/// Attention within windows, then a feed-forward network; each added to its input, which is
+/// normalised first.
 ///
 /// Source: Liu et al. (2021), "Swin transformer"; names as its published code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SwinBlock {
-    norm1: LayerNorm,
-    qkv: Linear,
-    proj: Linear,
-    bias: Tensor<4>, // [windows or 1, heads, window², window²]: positions, and parts kept apart
-    norm2: LayerNorm,
+    windows: Windows,
+    norms: [LayerNorm; 2],
+    inputs: Linear,
+    output: Linear,
+    bias: Tensor<4>, // [1, heads, area, area]
+    mask: Option<Tensor<4>>,
     mlp: Mlp,
-    shape: SwinShape,
 }
 
 impl SwinBlock {
-    pub fn load(s: &Store, shape: SwinShape, device: &Device) -> Result<Self> {
-        let SwinShape { width, hidden, heads, window, .. } = shape;
-        let table = [(2 * window - 1).pow(2), heads];
-        let table = s.tensor("attn.relative_position_bias_table", table, device)?;
+    /// Of `width` features, `hidden` in the feed-forward network.
+    pub fn load(
+        store: &Store,
+        [width, hidden]: [usize; 2],
+        heads: usize,
+        windows: Windows,
+        device: &Device,
+    ) -> Result<Self> {
+        let norm = |name| LayerNorm::load(store, name, width, EPS, device);
+        let span = 2 * windows.size - 1;
+        let table = "attn.relative_position_bias_table";
+        let table = store.tensor(table, [span * span, heads], device)?;
         Ok(Self {
-            norm1: LayerNorm::load(s, "norm1", width, 1e-5, device)?,
-            qkv: Linear::load(s, "attn.qkv", [width, 3 * width], device)?,
-            proj: Linear::load(s, "attn.proj", [width, width], device)?,
-            bias: positions(table, window) + apart(shape, device),
-            norm2: LayerNorm::load(s, "norm2", width, 1e-5, device)?,
-            mlp: Mlp::load(s, "mlp", [width, hidden], device)?,
-            shape,
+            windows,
+            norms: [norm("norm1")?, norm("norm2")?],
+            inputs: Linear::load(store, "attn.qkv", [width, 3 * width], device)?,
+            output: Linear::load(store, "attn.proj", [width, width], device)?,
+            bias: position_bias(table, windows.size),
+            mask: windows.mask(device),
+            mlp: Mlp::load(store, "mlp", [width, hidden], device)?,
         })
     }
 
-    /// Keeps the shape, `[b, side², width]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let SwinShape { width, heads, side, window, shift, .. } = self.shape;
-        let [b, n, _] = x.dims();
-        let shift = shift as i64;
-        let count = side / window;
-        let y = self.norm1.forward(x.clone()).reshape([b, side, side, width]);
-        let y = y.roll(&[-shift, -shift], &[1, 2]);
-        let y = y.reshape([b, count, window, count, window, width]).swap_dims(2, 3);
-        let y = y.reshape([b * count * count, window * window, width]); // [b·windows, t, width]
-        let [q, k, v] = thirds(self.qkv.forward(y)).map(|x| split_heads(x, heads));
-        let scale = ((width / heads) as f64).powf(-0.5);
-        let weights = (q * scale).matmul(k.swap_dims(2, 3)); // [b·windows, heads, t, t]
-        let [_, _, t, _] = weights.dims();
-        let weights = weights.reshape([b, count * count, heads, t * t]);
-        let bias = self.bias.clone().reshape([1, -1, heads as i32, (t * t) as i32]);
-        let weights = (weights + bias).reshape([b * count * count, heads, t, t]);
-        let y = self.proj.forward(join_heads(softmax(weights, 3).matmul(v)));
-        let y = y.reshape([b, count, count, window, window, width]).swap_dims(2, 3);
-        let y = y.reshape([b, side, side, width]).roll(&[shift, shift], &[1, 2]);
-        let x = x + y.reshape([b, n, width]);
-        x.clone() + self.mlp.forward(self.norm2.forward(x))
+    /// Keeps the shape, `[b, side, side, width]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [norm1, norm2] = &self.norms;
+        let y = self.windows.split(norm1.forward(x.clone())); // [b·windows, area, width]
+        let x = x + self.windows.join(self.attention(y));
+        x.clone() + self.mlp.forward(norm2.forward(x))
+    }
+
+    /// Keeps the shape, `[b·windows, area, width]`.
+    fn attention(&self, x: Tensor<3>) -> Tensor<3> {
+        let [n, area, width] = x.dims();
+        let heads = self.bias.dims()[1];
+        let parts = self.inputs.forward(x).reshape([n, area, 3, heads, width / heads]);
+        let parts = parts.permute([2, 0, 3, 1, 4]); // [3, n, heads, area, d]
+        let part = |i: usize| parts.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
+        let scale = (width as f64 / heads as f64).powf(-0.5);
+        let products = (part(0) * scale).matmul(part(1).swap_dims(2, 3)) + self.bias.clone();
+        let products = match &self.mask {
+            None => products, // [n, heads, area, area]
+            Some(mask) => products + mask.clone().repeat_dim(0, n / mask.dims()[0]),
+        };
+        self.output.forward(join_heads(softmax(products, 3).matmul(part(2))))
     }
 }
 
-/// The table of a bias per offset, `[(2w−1)², heads]`, spread to pairs of tokens,
-/// `[1, heads, w², w²]`.
-fn positions(table: Tensor<2>, window: usize) -> Tensor<4> {
-    let heads = table.dims()[1];
-    let tokens = window * window;
-    let offset = |a: usize, b: usize| a + window - 1 - b;
-    let pairs = (0..tokens).flat_map(|i| (0..tokens).map(move |j| (i, j)));
-    let index: Vec<i32> = pairs
-        .map(|(i, j)| {
-            let row = offset(i / window, j / window);
-            (row * (2 * window - 1) + offset(i % window, j % window)) as i32
-        })
-        .collect();
-    let index = Tensor::from_data(TensorData::new(index, [tokens * tokens]), &table.device());
-    let bias = table.select(0, index); // [w⁴, heads]
-    bias.swap_dims(0, 1).reshape([1, heads, tokens, tokens])
-}
-
-/// −100 between tokens that only the shift has brought into one window, `[windows, 1, w², w²]`; zeros,
-/// `[1, 1, w², w²]`, without a shift.
-fn apart(shape: SwinShape, device: &Device) -> Tensor<4> {
-    let SwinShape { side, window, shift, .. } = shape;
-    let (tokens, count) = (window * window, side / window);
-    if shift == 0 {
-        return Tensor::zeros([1, 1, tokens, tokens], device);
-    }
-    // Only the last window of a row or column is made of two parts.
-    let part = |i: usize| usize::from(i >= side - window) + usize::from(i >= side - shift);
-    let region = |w: usize, t: usize| {
-        let row = w / count * window + t / window;
-        let column = w % count * window + t % window;
-        (part(row), part(column))
+/// A learnt number for each distance within a window and head, `[span², heads]`, as one for each
+/// pair of tokens: `[1, heads, area, area]`.
+fn position_bias(table: Tensor<2>, size: usize) -> Tensor<4> {
+    let (area, span, heads) = (size * size, 2 * size - 1, table.dims()[1]);
+    let row = |i: usize, j: usize| {
+        let (down, right) = (i / size + size - 1 - j / size, i % size + size - 1 - j % size);
+        (down * span + right) as i64
     };
-    let mut values = Vec::with_capacity(count * count * tokens * tokens);
-    for w in 0..count * count {
-        for i in 0..tokens {
-            let one = |j| if region(w, i) == region(w, j) { 0.0 } else { APART };
-            values.extend((0..tokens).map(one));
-        }
-    }
-    Tensor::from_data(TensorData::new(values, [count * count, 1, tokens, tokens]), device)
+    let rows: Vec<i64> = (0..area).flat_map(|i| (0..area).map(move |j| row(i, j))).collect();
+    let rows = Tensor::from_data(TensorData::new(rows, [area * area]), &table.device());
+    let pairs = table.select(0, rows); // [area², heads]
+    pairs.swap_dims(0, 1).reshape([1, heads, area, area])
 }

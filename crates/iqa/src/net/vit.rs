@@ -97,7 +97,7 @@ impl Block {
 }
 
 /// Query, key and value of one fused projection, `[b, t, 3·width]` to `[b, t, width]` each.
-pub(crate) fn thirds(qkv: Tensor<3>) -> [Tensor<3>; 3] {
+fn thirds(qkv: Tensor<3>) -> [Tensor<3>; 3] {
     let width = qkv.dims()[2] / 3;
     [0, 1, 2].map(|i| qkv.clone().narrow(2, i * width, width))
 }

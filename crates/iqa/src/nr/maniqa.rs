@@ -7,7 +7,7 @@ use dp2o_kernels::{attention, conv2d};
 use dp2o_schema::Direction;
 
 use crate::net::layers::{Linear, network, values};
-use crate::net::swin_block::{SwinBlock, SwinShape};
+use crate::net::swin_block::{SwinBlock, Windows};
 use crate::net::vit::Vit;
 use crate::weights::Store;
 use crate::{NoReference, Result};
@@ -236,14 +236,14 @@ struct SwinLayer {
 impl SwinLayer {
     fn load(s: &Store, width: usize, device: &Device) -> Result<Self> {
         let hidden = s.shape("blocks.0.mlp.fc1.weight").and_then(|s| s.first().copied());
-        let block = |i: usize, shift| {
-            let hidden = hidden.unwrap_or(width);
-            let shape =
-                SwinShape { width, hidden, heads: HEADS, side: SIDE, window: WINDOW, shift };
-            SwinBlock::load(&s.under(&format!("blocks.{i}")), shape, device)
+        let hidden = hidden.unwrap_or(width);
+        let windows = Windows::new(WINDOW, SIDE);
+        let block = |i: usize, windows| {
+            let store = s.under(&format!("blocks.{i}"));
+            SwinBlock::load(&store, [width, hidden], HEADS, windows, device)
         };
         Ok(Self {
-            blocks: [block(0, 0)?, block(1, WINDOW / 2)?],
+            blocks: [block(0, windows)?, block(1, windows.shifted())?],
             weight: s.tensor("conv.weight", [width, width, 3, 3], device)?,
             bias: s.tensor("conv.bias", [width], device)?,
         })
@@ -251,9 +251,10 @@ impl SwinLayer {
 
     /// Keeps the shape, `[b, 784, width]`.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         let [b, n, width] = x.dims();
-        let x = x.swap_dims(1, 2).reshape([b, width, SIDE, SIDE]);
+        let x = x.reshape([b, SIDE, SIDE, width]);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        let x = x.permute([0, 3, 1, 2]); // [b, width, 28, 28]
         let x = conv2d(x, self.weight.clone(), Some(self.bias.clone()), [1, 1], [1, 1]);
         relu(x).reshape([b, width, n]).swap_dims(1, 2)
     }
