@@ -1,6 +1,6 @@
 //! Layers that several networks share, each read from a weights file by the name of its module.
 
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, module};
 use dp2o_data::Picture;
 use dp2o_kernels::gelu;
 
@@ -22,7 +22,7 @@ pub(crate) fn network(file: &Store) -> Store {
     store
 }
 
-/// `y = x·Wᵀ + b`.
+/// `y = x·Wᵀ + b`. Weights in half precision are widened to f32, exactly, each time they are used.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     weight: Tensor<2>, // [input, output]
@@ -56,7 +56,7 @@ impl Linear {
         [input, output]: [usize; 2],
         device: &Device,
     ) -> Result<Self> {
-        let weight = store.tensor(&format!("{name}.weight"), [output, input], device)?;
+        let weight = store.matrix(&format!("{name}.weight"), [output, input], device)?;
         Ok(Self { weight: weight.swap_dims(0, 1), bias: None })
     }
 
@@ -75,8 +75,14 @@ impl Linear {
 
     /// `[.., input]` to `[.., output]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::linear(x, self.weight.clone(), self.bias.clone())
+        let weight = self.weight.clone().swap_dims(0, 1); // rows in the order of memory
+        module::linear(x, widened(weight).swap_dims(0, 1), self.bias.clone())
     }
+}
+
+/// Weights that may be stored in half precision, in f32.
+pub(crate) fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
 /// Layer normalisation over the last dimension.

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::{Store, weights_error};
-use crate::Result;
+use crate::{MetricError, Result};
 
 /// A folder of Hugging Face's layout: `config.json`, and weights in one file or in several with an
 /// index.
@@ -28,20 +28,34 @@ impl ModelFolder {
 
     /// What of `config.json` the caller needs.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        let path = self.file("config.json");
-        let text = std::fs::read_to_string(&path);
-        let text = text.map_err(|e| weights_error(&path, self.expected, e.to_string()))?;
-        serde_json::from_str(&text).map_err(|e| weights_error(&path, self.expected, e.to_string()))
+        self.json("config.json")
     }
 
-    /// The weights.
+    /// What of a JSON file the caller needs.
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let text = std::fs::read_to_string(self.file(name));
+        let text = text.map_err(|e| self.wrong(name, e.to_string()))?;
+        serde_json::from_str(&text).map_err(|e| self.wrong(name, e.to_string()))
+    }
+
+    /// As [`json`](Self::json), or the default where the folder has no such file.
+    pub fn json_or_default<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T> {
+        if self.file(name).exists() { self.json(name) } else { Ok(T::default()) }
+    }
+
+    /// An error about a file of the folder.
+    pub fn wrong(&self, name: &str, detail: impl Into<String>) -> MetricError {
+        weights_error(&self.file(name), self.expected, detail)
+    }
+
+    /// The weights; matrices stored in half precision stay in it.
     pub fn weights(&self) -> Result<Store> {
         let found = WEIGHTS.into_iter().map(|name| self.file(name)).find(|path| path.is_file());
         let found = found.ok_or_else(|| {
             let detail = format!("the folder holds none of {}", WEIGHTS.join(", "));
             weights_error(&self.path, self.expected, detail)
         })?;
-        Store::open(&found, self.expected)
+        Ok(Store::open(&found, self.expected)?.keeping_halves())
     }
 
     /// A file of the folder.

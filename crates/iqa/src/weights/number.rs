@@ -89,6 +89,7 @@ impl Number {
     }
 }
 
-fn each<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+/// The numbers of `N` bytes each, as `read` has them.
+pub(super) fn each<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|b| read(*b)).collect()
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use half::{bf16, f16};
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
-use super::number::Number;
+use super::number::{Number, each};
 use super::torch::{LEGACY, read_legacy, read_zip};
 use super::{Array, hex, short_hash, weights_error};
 use crate::{MetricError, Result};
@@ -24,6 +25,8 @@ pub(crate) struct Store {
     inner: Arc<Inner>,
     /// What begins the names here, its dot included.
     prefix: String,
+    /// Whether [`matrix`](Store::matrix) leaves half precision as it is.
+    halves: bool,
 }
 
 struct Inner {
@@ -109,14 +112,20 @@ impl Store {
         }
         let hash = if indexed { short_hash(hashes.as_bytes()) } else { hashes[..8].to_string() };
         let inner = Inner { path: path.into(), expected, sources, slots, hash };
-        Ok(Self { inner: Arc::new(inner), prefix: String::new() })
+        Ok(Self { inner: Arc::new(inner), prefix: String::new(), halves: false })
     }
 
     /// The tensors below a dictionary of the file, or below a name's beginning, by the rest of
     /// their names: `store.under("params")`.
     pub fn under(&self, prefix: &str) -> Store {
         let prefix = format!("{}{}.", self.prefix, prefix.trim_end_matches('.'));
-        Store { inner: self.inner.clone(), prefix }
+        Store { prefix, ..self.clone() }
+    }
+
+    /// The same tensors, with matrices in half precision left in it: for models that would fill the
+    /// memory in f32.
+    pub fn keeping_halves(self) -> Store {
+        Store { halves: true, ..self }
     }
 
     /// All names, sorted.
@@ -140,7 +149,35 @@ impl Store {
         shape: [usize; D],
         device: &Device,
     ) -> Result<Tensor<D>> {
-        let slot = self.find(name)?;
+        let (slot, number, bytes) = self.shaped(name, shape)?;
+        let values = slot.ordered(number.f32s(&bytes));
+        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+
+    /// A matrix of weights in f32, or in half precision as it is stored where halves are
+    /// [kept](Self::keeping_halves).
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn matrix(&self, name: &str, shape: [usize; 2], device: &Device) -> Result<Tensor<2>> {
+        let number = self.slot(name).and_then(|slot| slot.number.clone().ok());
+        let half = matches!(number, Some(Number::F16 | Number::BF16));
+        if !(self.halves && half) {
+            return self.tensor(name, shape, device);
+        }
+        let (slot, number, bytes) = self.shaped(name, shape)?;
+        let data = if number == Number::BF16 {
+            TensorData::new(slot.ordered(each(&bytes, bf16::from_le_bytes)), shape)
+        } else {
+            TensorData::new(slot.ordered(each(&bytes, f16::from_le_bytes)), shape)
+        };
+        let dtype = data.dtype();
+        Ok(Tensor::from_data(data, (device, dtype)))
+    }
+
+    /// Where a tensor of this shape is, and its numbers as stored.
+    fn shaped(&self, name: &str, shape: impl AsRef<[usize]>) -> Result<(&Slot, Number, Vec<u8>)> {
+        let (slot, shape) = (self.find(name)?, shape.as_ref());
         let scalar = slot.shape.is_empty() && shape.iter().all(|side| *side == 1);
         if slot.shape != shape && !scalar {
             let detail =
@@ -148,8 +185,7 @@ impl Store {
             return Err(self.wrong(detail));
         }
         let (number, bytes) = self.bytes(name, slot)?;
-        let values = slot.ordered(number.f32s(&bytes));
-        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+        Ok((slot, number, bytes))
     }
 
     /// A small tensor in f64.
