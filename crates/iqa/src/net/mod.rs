@@ -9,6 +9,7 @@ pub(crate) mod inception_resnet_v2;
 pub(crate) mod layers;
 pub(crate) mod llama;
 pub(crate) mod mplug_owl2;
+pub(crate) mod qwen2_5_vl;
 pub(crate) mod resnet50;
 pub(crate) mod shared;
 pub(crate) mod swin;
