@@ -21,6 +21,33 @@ pub enum MetricError {
         /// The smallest side that works.
         needed: usize,
     },
+    /// The picture is too long for its width, or too wide for its height.
+    #[error(
+        "{metric}: the picture is {width}x{height} pixels, one side must be at most {ratio} times the \
+         other; score crops, or leave this metric out"
+    )]
+    TooLong {
+        /// The metric.
+        metric: &'static str,
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// How many times longer one side may be.
+        ratio: usize,
+    },
+    /// A language model did not answer what it was asked.
+    #[error(
+        "{metric}: {detail}; the model's words end `{answer}`; leave this picture or this metric out"
+    )]
+    NoAnswer {
+        /// The metric.
+        metric: &'static str,
+        /// What is wrong with the answer.
+        detail: String,
+        /// How the answer ends.
+        answer: String,
+    },
     /// Picture and reference differ in size.
     #[error(
         "{metric}: the picture is {width}x{height} pixels and its reference \

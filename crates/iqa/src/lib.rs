@@ -6,7 +6,7 @@
 //! registry ────┤
 //!  by name     │ nr/  niqe piqe brisque topiq-nr topiq-iaa      NoReference: picture alone
 //!              │      clipiqa clipiqa+ afine-nr musiq maniqa
-//!              └      nima qalign
+//!              └      nima qalign vq-r1
 //!              net/   the networks that several of them share
 //!                          │
 //! scoring: files ──decode once──▶ every metric ──▶ Score rows  (a group's reference prepared once)
@@ -49,6 +49,9 @@ mod plane;
 pub mod registry;
 pub mod scoring;
 mod weights;
+
+#[cfg(test)]
+extern crate self as dp2o_iqa; // for what unit and integration tests share
 
 pub use error::{MetricError, Result};
 pub use metric::{FullReference, Metric, NoReference, Prepared};

@@ -8,7 +8,7 @@ use dp2o_schema::{Direction, Kind};
 use crate::fr::{AfineFr, MsSsim, Psnr, PsnrY, Ssim, SsimY, Ssimulacra2, StLpips, TopiqFr};
 use crate::nr::{
     AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
-    Piqe, QAlign, Svm, TopiqIaa, TopiqNr,
+    Piqe, QAlign, Svm, TopiqIaa, TopiqNr, VqR1,
 };
 use crate::weights::fetch::{BRISQUE, Package, ST_LPIPS};
 use crate::{FullReference, Metric, MetricError, Networks, NoReference, Result};
@@ -135,7 +135,7 @@ const fn entry(
 
 const WANG_2004: &str = "Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error visibility to structural similarity";
 
-static ENTRIES: [Entry; 22] = [
+static ENTRIES: [Entry; 23] = [
     Entry {
         range: (0.0, 80.0),
         takes_border: true,
@@ -410,6 +410,21 @@ static ENTRIES: [Entry; 22] = [
         ..alone::<QAlign>("quality as a language model that sees the picture words it", |o| {
             let metric = QAlign::load(
                 given(o, QAlign::NAME, "the folder of q-future/one-align")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (1.0, 5.0),
+        needs_weights: true,
+        weights: Some("DIR of TianheWu/VisualQuality-R1-7B"),
+        variants: &["HASH"],
+        citation: "Wu, Zou, Liang, Zhang and Ma (2025), VisualQuality-R1: reasoning-induced image quality assessment via reinforcement learning to rank",
+        ..alone::<VqR1>("the rating that a language model gives after reasoning in words", |o| {
+            let metric = VqR1::load(
+                given(o, VqR1::NAME, "the folder of TianheWu/VisualQuality-R1-7B")?,
                 o.device,
             )?;
             let variant = metric.weights_hash().to_string();

@@ -14,6 +14,7 @@ mod piqe;
 mod qalign;
 mod topiq;
 mod topiq_iaa;
+mod vq_r1;
 
 pub use afine::AfineNr;
 pub use brisque::Brisque;
@@ -28,3 +29,4 @@ pub use piqe::Piqe;
 pub use qalign::QAlign;
 pub use topiq::TopiqNr;
 pub use topiq_iaa::TopiqIaa;
+pub use vq_r1::VqR1;

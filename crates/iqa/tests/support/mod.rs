@@ -1,9 +1,12 @@
 //! Pictures and comparisons that several tests share.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use dp2o_data::Picture;
 use dp2o_iqa::NoReference;
-use dp2o_parity::Fixture;
+use dp2o_parity::{Fixture, drawn};
+use tempfile::TempDir;
 
 /// `picture` of the generator iqa_no_reference.py.
 pub fn picture(height: usize, width: usize) -> Picture {
@@ -16,6 +19,7 @@ pub fn picture(height: usize, width: usize) -> Picture {
 }
 
 /// The largest difference over the fixture's pictures, named `score.HxW`.
+#[allow(dead_code, reason = "not every test compares scores")]
 pub fn largest(fixture: &Fixture, metric: &impl NoReference) -> f64 {
     let mut worst = 0.0_f64;
     let names = fixture.names();
@@ -30,4 +34,23 @@ pub fn largest(fixture: &Fixture, metric: &impl NoReference) -> f64 {
         worst = worst.max(delta);
     }
     worst
+}
+
+/// A model folder of the fixture's configuration and drawn weights.
+#[allow(dead_code, reason = "not every test has a language model")]
+pub fn folder(fixture: &Fixture) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), fixture.metadata("config")).unwrap();
+    fs::copy(drawn::file(fixture), folder.path().join("model.safetensors")).unwrap();
+    folder
+}
+
+/// As [`folder()`], with the fixture's tokenizer and how it goes on.
+#[allow(dead_code, reason = "not every test has a language model")]
+pub fn qwen_folder(fixture: &Fixture) -> TempDir {
+    let folder = folder(fixture);
+    for (file, key) in [("tokenizer.json", "tokenizer"), ("generation_config.json", "generation")] {
+        fs::write(folder.path().join(file), fixture.metadata(key)).unwrap();
+    }
+    folder
 }
