@@ -37,7 +37,8 @@ const EXPECTED: &str = "the folder of `q-future/one-align` (config.json and its 
 ///
 /// Source: Wu et al. (2024), "Q-Align: Teaching LMMs for visual scoring via discrete text-defined
 /// levels"; numbers as pyiqa's `qalign` with `task_="quality"`, in single precision where that one has
-/// half.
+/// half. Matrices stored in half precision stay in it, and are widened part by part as they are used:
+/// the published 8.2 billion weights take 16.4 GB, not 33.
 #[derive(Debug)]
 pub struct QAlign {
     vision: VisionModel,

@@ -41,8 +41,8 @@ const EXPECTED: &str =
 ///
 /// Source: Wu et al. (2025), "VisualQuality-R1: Reasoning-induced image quality assessment via
 /// reinforcement learning to rank", with its authors' code; the network as in transformers 5.23, in
-/// single precision where the script has bf16. Matrices stored in half precision stay in it until they
-/// are used, so that the model of 7 billion weights fits into about 20 GB.
+/// single precision where the script has bf16. Matrices stored in half precision stay in it, and are
+/// widened part by part as they are used: the published 8.3 billion weights take 16.6 GB, not 33.
 #[derive(Debug)]
 pub struct VqR1 {
     vision: Vision,

@@ -69,9 +69,10 @@ fn the_network_and_its_words_are_those_of_transformers() {
         assert_eq!(ids(words), fixture.i64(&named("tokens")).1, "{size:?}");
     }
     let [patches, vision, logits] = worst;
-    check("iqa", "vq-r1, patches", TRANSFORMERS, patches, 1e-5);
-    check("iqa", "vq-r1, vision tower", TRANSFORMERS, vision, 1e-4);
-    check("iqa", "vq-r1, scores of the first word", TRANSFORMERS, logits, 1e-4);
+    // Measured 2.4e-7, 3.3e-6 and 3.0e-6; allowed 1e-6, 1e-5 and 1e-5. All are of the order of 1.
+    check("iqa", "vq-r1, patches", TRANSFORMERS, patches, 1e-6);
+    check("iqa", "vq-r1, vision tower", TRANSFORMERS, vision, 1e-5);
+    check("iqa", "vq-r1, scores of the first word", TRANSFORMERS, logits, 1e-5);
 }
 
 #[test]
@@ -111,11 +112,10 @@ fn rewritten(fixture: &Fixture, folder: &TempDir, dtype: Dtype, newer: bool) {
         parts[i % 2].insert(renamed, (view.shape().to_vec(), data.collect()));
     }
     for (i, part) in parts.iter().enumerate() {
-        let view = |(name, (shape, data))| -> (&String, TensorView<'_>) {
-            let _: (&Vec<usize>, &Vec<u8>) = (shape, data);
+        let views = part.iter().map(|(name, (shape, data))| {
             (name, TensorView::new(dtype, shape.clone(), data).unwrap())
-        };
-        let whole = safetensors::serialize(part.iter().map(view), None).unwrap();
+        });
+        let whole = safetensors::serialize(views, None).unwrap();
         fs::write(folder.path().join(format!("part-{i}.safetensors")), whole).unwrap();
     }
     let index = serde_json::json!({ "weight_map": map }).to_string();
@@ -138,11 +138,12 @@ fn halves_are_widened_exactly() {
         }
         load(&folder).all(size)
     };
-    let rounded = answer(Dtype::F32, false);
+    let rounded = answer(Dtype::F32, false); // what bf16 holds, in f32
     assert_eq!(answer(Dtype::BF16, true), rounded);
-    // Values of this size keep three more bits in f16: close to the whole ones.
+    // Storing rounds: of scores of the order of 1, measured 2.5e-3 in f16 and 2.0e-2 in bf16.
     let whole = load(&qwen_folder(&fixture)).all(size);
     let delta = max_abs(&answer(Dtype::F16, false).1, &whole.1);
+    println!("f16: {delta:e}, bf16: {:e}", max_abs(&rounded.1, &whole.1));
     assert!(delta > 0.0 && delta < 1e-2 && max_abs(&rounded.1, &whole.1) > delta, "{delta:e}");
 }
 
