@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use dp2o_curation::{RewardConfig, known_metric};
 use dp2o_data::{Filter, Picture};
 use dp2o_evaluation::{
-    EvaluateConfig, Evaluation, GroupPictures, Inputs, Photographs, ReportConfig, ReportInputs, evaluate,
-    monitors, report,
+    EvaluateConfig, Evaluation, GroupPictures, Inputs, Photographs, ReportConfig, ReportInputs,
+    evaluate, monitors, report,
 };
 use dp2o_schema::seed::Key;
 use dp2o_schema::{Crop, Score, Split, atomic};

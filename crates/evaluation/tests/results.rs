@@ -10,8 +10,8 @@ use dp2o_evaluation::results::{
     State, Variant, equal_time, measure, page,
 };
 use dp2o_evaluation::{
-    CurveRow, EvaluateConfig, EvaluationFiles, Inputs, MethodRow, Outcome, Photographs, evaluate, write_curve,
-    write_methods,
+    CurveRow, EvaluateConfig, EvaluationFiles, Inputs, MethodRow, Outcome, Photographs, evaluate,
+    write_curve, write_methods,
 };
 use dp2o_schema::{Crop, Direction, Kind, Score, Split, table};
 

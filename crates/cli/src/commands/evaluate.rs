@@ -7,13 +7,13 @@ use burn::tensor::Device;
 
 use dp2o_data::{DegradeConfig, Source};
 use dp2o_evaluation::{
-    EvaluationFiles, GroupPictures, Inputs, Photographs, curve_rows, evaluate, method_rows, method_summary,
-    monitors, quantities, write_curve, write_methods,
+    EvaluationFiles, GroupPictures, Inputs, Photographs, curve_rows, evaluate, method_rows,
+    method_summary, monitors, quantities, write_curve, write_methods,
 };
 use dp2o_generation::{GenerateConfig, Shard};
 use dp2o_iqa::scoring::Group;
 use dp2o_schema::{Crop, Score, Split};
-use dp2o_training::dpo::read_snapshots;
+use dp2o_training::dpo::{read_model_step, read_snapshots};
 use serde_json::Value;
 
 use super::generate::{Task, crops, decisive, groups, sample};
@@ -225,10 +225,10 @@ impl Pictures<'_> {
                 let scores = self.scores(&format!("step-{step:08}"), &model, &sampling)?;
                 rows.extend(curve_rows(step, &quantities(&scores)?));
             }
-            // Early stopping ends before `train.steps`.
-            let log = dp2o_training::log::read(&self.run.folder.training().join("log.jsonl"))?;
-            let last = log.last().map_or(config.train.steps, |entry| entry.step + 1);
-            rows.extend(curve_rows(last, &of_first(&tuned)?));
+            // Not `train.steps` after an early stop, or where the best model was restored.
+            let step = read_model_step(&self.run.folder.training())?;
+            rows.retain(|row| row.step != step);
+            rows.extend(curve_rows(step, &of_first(&tuned)?));
             write_curve(&files.curve(), &rows)?;
         }
         let mut rows = Vec::new();
@@ -238,7 +238,7 @@ impl Pictures<'_> {
             let scores = score::score(&groups, &config.score, &folder, self.device)?;
             let values = quantities(&scores)?;
             rows.extend(method_rows(&name, &values));
-            let summary = 
+            let summary =
                 method_summary(&name, &values, photographs, &config.evaluate, config.seed);
             of_methods.insert(name, summary);
         }

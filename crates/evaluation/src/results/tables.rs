@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::TrainingLog;
 use crate::{
-    CurveRow, EvaluationFiles, MethodRow, Photographs, PictureRow, Result, Summary, read_curve, read_methods,
-    read_per_image,
+    CurveRow, EvaluationFiles, MethodRow, Photographs, PictureRow, Result, Summary, read_curve,
+    read_methods, read_per_image,
 };
 
 /// Values of a reward, by group and candidate.
