@@ -235,14 +235,123 @@ fn scores_of_other_tools_are_checked() {
             "{said}"
         );
     }
-    let output = curate(
-        "group,candidate,metric,value\ng,0,psnr-y,NaN\ng,1,psnr-y,20\ng,0,piqe,5\ng,1,piqe,6\n",
+}
+
+/// A score that is no number is a failed score: its candidate is left out and named.
+#[test]
+fn scores_that_are_not_numbers_are_left_out_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("scores.csv");
+    for bad in ["NaN", "nan", "inf", "-inf", "Infinity", "1e999", ""] {
+        let mut rows = String::from("group,candidate,metric,value\n");
+        for (candidate, psnr, piqe) in [(0, bad, "40"), (1, "20", "50"), (2, "25", "30")] {
+            rows += &format!("g,{candidate},psnr-y,{psnr}\ng,{candidate},piqe,{piqe}\n");
+        }
+        fs::write(&file, &rows).unwrap();
+        let (run, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let curate = |run: &Path, missing: &str| {
+            let mut command = stage("curate", run);
+            command.args(["--set", "curate.keep=1", "--set", missing]).arg("--scores").arg(&file);
+            command
+        };
+        let said = text(&succeed(&mut curate(run.path(), "curate.missing=exclude-candidate")));
+        assert!(said.contains("group `g`: candidate 0 left out, no `psnr-y`"), "{bad}: {said}");
+        let pairs: Vec<dp2o_schema::Pair> =
+            dp2o_schema::table::read(&run.path().join("pairs/pairs.parquet")).unwrap();
+        assert_eq!((pairs.len(), pairs[0].winner, pairs[0].loser), (1, 2, 1), "{bad}");
+        // The only group left out leaves nothing to pair.
+        let said = fail(&mut curate(other.path(), "curate.missing=skip-group"));
+        assert!(said.contains("`g`"), "{bad}: {said}");
+    }
+    // Two of three gone: too few are left, and the error says how many are needed.
+    fs::write(
+        &file,
+        "group,candidate,metric,value\ng,0,psnr-y,inf\ng,1,psnr-y,nan\ng,2,psnr-y,20\n\
+         g,0,piqe,5\ng,1,piqe,6\ng,2,piqe,7\n",
+    )
+    .unwrap();
+    let run = tempfile::tempdir().unwrap();
+    let mut command = stage("curate", run.path());
+    let said = fail(command.args(["--set", "curate.keep=1"]).arg("--scores").arg(&file));
+    assert!(said.contains("group `g`"), "{said}");
+}
+
+/// Every kind of picture through `upscale` and `score`: used after a change, or refused by name.
+#[test]
+fn pictures_of_every_kind_are_used_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let upscale = |name: &str| {
+        let mut command = dp2o();
+        command.args(["upscale", "--set", "generate.steps=1"]).arg(at(name));
+        command
+    };
+    // 16 bits, of grey and of colour.
+    let grey = ImageBuffer::from_fn(24, 16, |x, y| Luma([(x * 2700 + y * 3) as u16]));
+    save(grey, &at("grey16.png"));
+    save(
+        ImageBuffer::from_fn(24, 16, |x, y| Rgb([x as u16 * 2700, y as u16, 9])),
+        &at("rgb16.png"),
     );
-    assert!(
-        text(&output).contains('g') && !text(&output).contains("panicked"),
-        "{}",
-        text(&output)
+    for name in ["grey16", "rgb16"] {
+        succeed(&mut upscale(&format!("{name}.png")));
+        let made = image::open(at(&format!("{name}-x4.png"))).unwrap();
+        assert_eq!((made.width(), made.height()), (96, 64));
+        // Brightness rises from left to right, as in the input.
+        let red = |x: u32| u32::from(made.to_rgb8().get_pixel(x, 30)[0]);
+        assert!(red(4) + 60 < red(90), "{name}: {} {}", red(4), red(90));
+    }
+    // A camera held upright: stored lying, shown standing.
+    let lying = ImageBuffer::from_fn(24, 16, |x, _| Luma([(x * 10) as u8]));
+    save(DynamicImage::ImageLuma8(lying).to_rgb8(), &at("plain.jpg"));
+    let jpeg = fs::read(at("plain.jpg")).unwrap();
+    let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([6, 0, 0, 0, 0, 0, 0]); // to be turned clockwise
+    let segment = [&[0xFF, 0xE1, 0, exif.len() as u8 + 2], exif.as_slice()].concat();
+    fs::write(at("turned.jpg"), [&jpeg[..2], &segment, &jpeg[2..]].concat()).unwrap();
+    let said = text(&succeed(&mut upscale("turned.jpg")));
+    assert!(said.contains("turned.jpg") && said.contains("upright"), "{said}");
+    let made = image::open(at("turned-x4.png")).unwrap().to_rgb8();
+    assert_eq!((made.width(), made.height()), (64, 96));
+    let red = |y: u32| u32::from(made.get_pixel(30, y)[0]);
+    assert!(red(4) + 60 < red(90), "the dark left edge is now the top: {} {}", red(4), red(90));
+
+    let refused = ["cmyk.jpg", "cmyk.tif", "empty.png", "truncated.png", "truncated.jpg"];
+    let cmyk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/data/pictures");
+    for name in ["cmyk.jpg", "cmyk.tif"] {
+        fs::copy(cmyk.join(name), at(name)).unwrap();
+    }
+    fs::write(at("empty.png"), b"").unwrap();
+    for (from, to) in [("rgb16.png", "truncated.png"), ("plain.jpg", "truncated.jpg")] {
+        let bytes = fs::read(at(from)).unwrap();
+        fs::write(at(to), &bytes[..bytes.len() / 2]).unwrap();
+    }
+    for name in refused {
+        let said = fail(&mut upscale(name));
+        assert!(said.contains(name), "{name}: {said}");
+        let said = fail(dp2o().args(["score", "--metrics", "piqe"]).arg(at(name)));
+        assert!(said.contains(name), "{name}: {said}");
+        let made = at(&format!("{}-x4.png", name.split('.').next().unwrap()));
+        assert!(!made.exists(), "{name}");
+    }
+    assert!(fail(&mut upscale("cmyk.jpg")).contains("convert it to an sRGB"));
+}
+
+/// What a picture will take is said before any work is done on it.
+#[test]
+fn upscale_says_its_memory_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("p.png");
+    save(drawing(32, 24, 0), &picture);
+    let said = text(&succeed(dp2o().args(["upscale", "--set", "generate.steps=1"]).arg(&picture)));
+    assert!(said.contains("32x24 to 128x96 pixels, memory: about"), "{said}");
+    // A small picture is enlarged for the model and brought back.
+    succeed(
+        dp2o()
+            .args(["upscale", "--set", "generate.steps=1", "--set", "generate.min_side=128"])
+            .arg(&picture),
     );
+    assert_eq!(image::open(folder.path().join("p-x4.png")).unwrap().width(), 128);
 }
 
 /// A limit on file sizes stands for a full disk: writes fail half-way.
@@ -251,16 +360,32 @@ fn scores_of_other_tools_are_checked() {
 fn a_full_disk_is_said_and_leaves_no_half_file() {
     let photos = photographs(4);
     let out = tempfile::tempdir().unwrap();
-    let limited = stage("degrade", out.path());
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]);
-    command.arg(limited.get_program()).args(limited.get_args()).arg(photos.path());
-    for (key, value) in limited.get_envs() {
-        command.env(key, value.unwrap());
-    }
-    let said = fail(&mut command);
+    let said = fail(limit(&stage("degrade", out.path())).arg(photos.path()));
     assert!(said.contains("cannot") && said.contains(".png"), "{said}");
     assert!(!out.path().join("data/manifest.parquet").exists());
     // With room, the same command finishes.
     succeed(stage("degrade", out.path()).arg(photos.path()));
+
+    let picture = out.path().join("p.png");
+    save(drawing(40, 40, 3), &picture);
+    let made = out.path().join("made");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny-sd2");
+    let mut command = dp2o();
+    command.args(["upscale", "--set", "generate.steps=1", "--model"]).arg(model);
+    command.arg("--out").arg(&made).arg(&picture);
+    let said = fail(&mut limit(&command));
+    assert!(said.contains("cannot save the result") && said.contains("p.png"), "{said}");
+    assert!(!made.exists() || fs::read_dir(&made).unwrap().count() == 0);
+}
+
+/// The command under the limit, which is 4 blocks of 512 or 1024 bytes.
+#[cfg(unix)]
+fn limit(limited: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]);
+    command.arg(limited.get_program()).args(limited.get_args());
+    for (key, value) in limited.get_envs() {
+        command.env(key, value.unwrap());
+    }
+    command
 }

@@ -87,6 +87,42 @@ impl Picture {
         Self { width, height, values }
     }
 
+    /// The picture with its right and bottom edges repeated up to `width × height`.
+    ///
+    /// # Panics
+    /// When that is less than the picture.
+    #[must_use]
+    pub fn extended(self, width: usize, height: usize) -> Self {
+        if (width, height) == (self.width, self.height) {
+            return self;
+        }
+        assert!(width >= self.width && height >= self.height, "extended to {width}x{height}");
+        let mut values = Vec::with_capacity(3 * width * height);
+        for channel in 0..3 {
+            let plane = self.plane(channel);
+            for y in 0..height {
+                let row = &plane[y.min(self.height - 1) * self.width..][..self.width];
+                values.extend_from_slice(row);
+                values.extend(std::iter::repeat_n(row[self.width - 1], width - self.width));
+            }
+        }
+        Self { width, height, values }
+    }
+
+    /// Puts `rows`, as wide as the picture, in place of its rows from `y` on.
+    ///
+    /// # Panics
+    /// When they are not as wide, or reach below the picture.
+    pub fn set_rows(&mut self, y: usize, rows: &Self) {
+        assert_eq!(rows.width, self.width, "width of the rows");
+        let area = self.width * self.height;
+        for channel in 0..3 {
+            let source = rows.plane(channel);
+            let start = channel * area + y * self.width;
+            self.values[start..][..source.len()].copy_from_slice(source);
+        }
+    }
+
     /// Values clamped to `[0, 1]`, for what a filter has overshot.
     #[must_use]
     pub fn clamped(mut self) -> Self {
@@ -131,7 +167,7 @@ impl Picture {
     }
 }
 
-fn byte(value: f32) -> u8 {
+pub(crate) fn byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
 }
 
@@ -152,6 +188,14 @@ mod tests {
     fn bytes_are_clamped_and_rounded_half_away() {
         let values = [-1.0, 0.5, 2.0].map(|v| [v; 1]).concat();
         assert_eq!(Picture::new(1, 1, values).to_rgb8(), [0, 128, 255]);
+    }
+
+    #[test]
+    fn edges_are_repeated() {
+        let picture = Picture::new(2, 1, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let extended = picture.clone().extended(3, 2);
+        assert_eq!(extended.plane(0), [1.0, 2.0, 2.0, 1.0, 2.0, 2.0]);
+        assert_eq!(extended.crop(0, 0, 2, 1), picture);
     }
 
     #[test]

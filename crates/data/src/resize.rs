@@ -2,6 +2,8 @@
 //!
 //! Every filter here is separable: a table of taps for each axis, applied to rows, then columns.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::Picture;
@@ -58,12 +60,50 @@ impl Picture {
         if (width, height) == (self.width, self.height) && scale.is_none_or(|s| s == 1.0) {
             return self.clone(); // every filter is the identity there
         }
-        let columns = taps(self.width, width, scale, filter);
-        let rows = taps(self.height, height, scale, filter);
+        let columns = taps(self.width, width, 0..width, scale, filter);
+        let rows = taps(self.height, height, 0..height, scale, filter);
+        self.separable(&columns, rows, filter)
+    }
+
+    /// The part of [`Self::resize`]'s result whose columns and rows these are, to the bit; the rest
+    /// is not computed.
+    ///
+    /// # Panics
+    /// When the part is empty or reaches outside `size`, which is `(width, height)`.
+    #[must_use]
+    pub fn resize_part(
+        &self,
+        size: (usize, usize),
+        filter: Filter,
+        columns: Range<usize>,
+        rows: Range<usize>,
+    ) -> Self {
+        assert!(
+            !columns.is_empty() && !rows.is_empty() && columns.end <= size.0 && rows.end <= size.1,
+            "columns {columns:?} and rows {rows:?} of {}x{} pixels",
+            size.0,
+            size.1
+        );
+        if size == (self.width, self.height) {
+            return self.crop(columns.start, rows.start, columns.len(), rows.len());
+        }
+        let columns = taps(self.width, size.0, columns, None, filter);
+        let rows = taps(self.height, size.1, rows, None, filter);
+        self.separable(&columns, rows, filter)
+    }
+
+    /// Rows, then columns, from the source rows that are needed.
+    fn separable(&self, columns: &[Taps], mut rows: Vec<Taps>, filter: Filter) -> Self {
+        let sources = || rows.iter().flatten().map(|tap| tap.0);
+        let first = sources().min().unwrap_or(0);
+        let needed = first * self.width..(sources().max().unwrap_or(0) + 1) * self.width;
+        rows.iter_mut().flatten().for_each(|tap| tap.0 -= first);
         let clamp = filter == Filter::BicubicPil;
+        let (width, height) = (columns.len(), rows.len());
         let mut values = vec![0.0; 3 * width * height];
         values.par_chunks_exact_mut(width * height).enumerate().for_each(|(channel, out)| {
-            let narrow = across(self.plane(channel), self.width, &columns, clamp);
+            let source = &self.plane(channel)[needed.clone()];
+            let narrow = across(source, self.width, columns, clamp);
             down(&narrow, width, &rows, clamp, out);
         });
         Self { width, height, values }
@@ -95,10 +135,17 @@ fn down(plane: &[f32], width: usize, rows: &[Taps], clamp: bool, out: &mut [f32]
     }
 }
 
-fn taps(from: usize, to: usize, scale: Option<f64>, filter: Filter) -> Vec<Taps> {
+/// The taps of some of the output positions.
+fn taps(
+    from: usize,
+    to: usize,
+    wanted: Range<usize>,
+    scale: Option<f64>,
+    filter: Filter,
+) -> Vec<Taps> {
     // PyTorch computes source positions in f32.
     let step = scale.map_or(from as f32 / to as f32, |s| (1.0 / s) as f32);
-    (0..to)
+    wanted
         .map(|i| match filter {
             Filter::BicubicPil => single(bicubic_pil(i, from, to)),
             Filter::TorchBilinearAntialias => {
@@ -235,6 +282,20 @@ mod tests {
             let exact = source.resize_bytes_pil(shape[1], shape[0]).to_rgb8();
             let order = if size == "wide" { 1.0 } else { 0.0 }; // columns come first there
             assert!(max_abs(&exact, &expected) <= order, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_cut_from_the_whole_to_the_bit() {
+        let source = source(&Fixture::open("data/resize.safetensors"));
+        for size in
+            [(3 * source.width + 1, 2 * source.height), (5, 7), (source.width, source.height)]
+        {
+            for filter in [Filter::BicubicPil, Filter::TorchArea, Filter::TorchBicubic] {
+                let whole = source.resize(size.0, size.1, filter);
+                let part = source.resize_part(size, filter, 2..5, 1..7);
+                assert_eq!(part, whole.crop(2, 1, 3, 6), "{filter:?} to {size:?}");
+            }
         }
     }
 

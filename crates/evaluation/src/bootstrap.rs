@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use dp2o_curation::{mean, percentile};
+use dp2o_schema::Crop;
 use dp2o_schema::seed::Key;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -8,9 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Interval {
     /// The mean over pictures.
     pub mean: f64,
-    /// 2.5th percentile over resamples; `None` with fewer than two pictures.
+    /// 2.5th percentile over resamples; `None` with fewer than two photographs.
     pub low: Option<f64>,
-    /// 97.5th percentile over resamples; `None` with fewer than two pictures.
+    /// 97.5th percentile over resamples; `None` with fewer than two photographs.
     pub high: Option<f64>,
 }
 
@@ -26,50 +29,54 @@ impl Interval {
     }
 }
 
-/// The mean of one value a picture and its percentile-bootstrap interval: `resamples` times as many
-/// pictures are drawn with replacement, from the stream of `key`.
-///
-/// The interval speaks for other pictures of the same kind, not for other seeds of the same
-/// pictures; with few pictures it is somewhat too narrow, as every bootstrap is.
-///
-/// # Panics
-/// Without values or resamples.
-///
-/// # Source
-/// Efron (1979), "Bootstrap methods", percentile interval.
-pub fn interval(values: &[f64], resamples: usize, key: &Key) -> Interval {
-    assert!(!values.is_empty() && resamples > 0, "values and resamples are needed");
-    let centre = mean(values);
-    if values.len() < 2 {
-        return Interval { mean: centre, low: None, high: None };
+/// Which photograph each group's picture is of: pictures of one are not independent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Photographs(BTreeMap<String, String>);
+
+impl Photographs {
+    /// By the hash of the photograph that each crop was cut from.
+    pub fn of(crops: &[Crop]) -> Self {
+        Self(crops.iter().map(|crop| (crop.id.clone(), crop.photo_sha256.clone())).collect())
     }
-    let mut rng = key.rng();
-    let mut means: Vec<f64> = (0..resamples)
-        .map(|_| {
-            let draw = (0..values.len()).map(|_| values[rng.random_range(0..values.len())]);
-            draw.sum::<f64>() / values.len() as f64
-        })
-        .collect();
-    means.sort_by(f64::total_cmp);
-    Interval {
-        mean: centre,
-        low: Some(percentile(&means, 0.025)),
-        high: Some(percentile(&means, 0.975)),
+
+    /// The groups, in order.
+    pub fn groups(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
     }
+
+    /// The photograph of each of `groups`, numbered from 0 as they come. A group that no crop is
+    /// of has one to itself.
+    pub fn numbers<'a>(&'a self, groups: impl IntoIterator<Item = &'a String>) -> Vec<usize> {
+        let mut numbers: BTreeMap<&String, usize> = BTreeMap::new();
+        let number = |group: &'a String| {
+            let next = numbers.len();
+            *numbers.entry(self.0.get(group).unwrap_or(group)).or_insert(next)
+        };
+        groups.into_iter().map(number).collect()
+    }
+}
+
+/// How many photographs there are among [`Photographs::numbers`].
+pub fn distinct(numbers: &[usize]) -> usize {
+    numbers.iter().max().map_or(0, |last| last + 1)
 }
 
 /// The mean of `values[run][picture]` and its interval for other photographs and other runs:
 /// photographs are drawn with replacement with all their pictures, runs likewise where there are
-/// several. `photographs[picture]` numbers the photograph that a picture is of, from 0.
+/// several, `resamples` times from the stream of `key`. `photographs` are the pictures'
+/// [`Photographs::numbers`].
 ///
-/// There is no interval with fewer than two photographs.
+/// The interval speaks for other photographs of the same kind, not for other seeds of the same
+/// pictures; with few photographs it is somewhat too narrow, as every bootstrap is. There is none
+/// with fewer than two.
 ///
 /// # Panics
 /// Without values or resamples, or when a run has another number of pictures.
 ///
 /// # Source
-/// Efron (1979); drawing whole clusters, Davison and Hinkley (1997), §3.8.
-pub fn clustered(
+/// Efron (1979), "Bootstrap methods", percentile interval; drawing whole clusters, Davison and
+/// Hinkley (1997), §3.8.
+pub fn interval(
     values: &[Vec<f64>],
     photographs: &[usize],
     resamples: usize,
@@ -79,36 +86,34 @@ pub fn clustered(
     assert!(values.iter().all(|run| run.len() == photographs.len()), "one value a picture");
     assert!(resamples > 0, "resamples are needed");
     let all: Vec<f64> = values.iter().flatten().copied().collect();
-    let mut distinct = photographs.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    if distinct.len() < 2 {
+    let count = distinct(photographs);
+    if count < 2 {
         return Interval { mean: mean(&all), low: None, high: None };
     }
     let sums: Vec<Vec<(f64, f64)>> = values
         .iter()
         .map(|run| {
-            let of = |photograph: &usize| {
-                let own = photographs.iter().zip(run).filter(|(p, _)| *p == photograph);
-                own.fold((0.0, 0.0), |(sum, count), (_, v)| (sum + v, count + 1.0))
-            };
-            distinct.iter().map(of).collect()
+            let mut sums = vec![(0.0, 0.0); count];
+            for (&photograph, value) in photographs.iter().zip(run) {
+                sums[photograph].0 += value;
+                sums[photograph].1 += 1.0;
+            }
+            sums
         })
         .collect();
     let mut rng = key.rng();
     let mut means: Vec<f64> = (0..resamples)
         .map(|_| {
-            let drawn: Vec<usize> =
-                distinct.iter().map(|_| rng.random_range(0..distinct.len())).collect();
-            let (mut sum, mut count) = (0.0, 0.0);
+            let drawn: Vec<usize> = (0..count).map(|_| rng.random_range(0..count)).collect();
+            let (mut sum, mut pictures) = (0.0, 0.0);
             for _ in 0..sums.len() {
                 let run = if sums.len() == 1 { 0 } else { rng.random_range(0..sums.len()) };
                 for &photograph in &drawn {
                     sum += sums[run][photograph].0;
-                    count += sums[run][photograph].1;
+                    pictures += sums[run][photograph].1;
                 }
             }
-            sum / count
+            sum / pictures
         })
         .collect();
     means.sort_by(f64::total_cmp);
@@ -124,12 +129,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Each value of another photograph.
+    fn alone(values: &[f64], resamples: usize, key: &Key) -> Interval {
+        let photographs: Vec<usize> = (0..values.len()).collect();
+        interval(&[values.to_vec()], &photographs, resamples, key)
+    }
+
     #[test]
     fn two_values_worked_by_hand() {
         // Resampled means of {0, 1}: 0 and 1 with probability ¼, ½ with ½.
-        let found = interval(&[0.0, 1.0], 4000, &Key::new(0));
+        let found = alone(&[0.0, 1.0], 4000, &Key::new(0));
         assert_eq!(found, Interval { mean: 0.5, low: Some(0.0), high: Some(1.0) });
-        let one = interval(&[0.3], 4000, &Key::new(0));
+        let one = alone(&[0.3], 4000, &Key::new(0));
         assert_eq!(one, Interval { mean: 0.3, low: None, high: None });
         assert!(!one.is_above_zero() && !one.is_below_zero());
     }
@@ -137,13 +148,13 @@ mod tests {
     #[test]
     fn width_is_that_of_the_normal_approximation() {
         let values: Vec<f64> = Key::new(3).normals(200).into_iter().map(f64::from).collect();
-        let found = interval(&values, 5000, &Key::new(1));
+        let found = alone(&values, 5000, &Key::new(1));
         let error = dp2o_curation::population_std(&values) / 200_f64.sqrt();
         let (low, high) = (found.low.unwrap(), found.high.unwrap());
         assert!((low - (found.mean - 1.96 * error)).abs() < 0.1 * error, "{low}");
         assert!((high - (found.mean + 1.96 * error)).abs() < 0.1 * error, "{high}");
-        assert_eq!(found, interval(&values, 5000, &Key::new(1)));
-        assert_ne!(found, interval(&values, 5000, &Key::new(2)));
+        assert_eq!(found, alone(&values, 5000, &Key::new(1)));
+        assert_ne!(found, alone(&values, 5000, &Key::new(2)));
     }
 
     #[test]
@@ -152,19 +163,42 @@ mod tests {
         let eight: Vec<f64> = (0..32).map(|i| f64::from(i / 8)).collect();
         let of: Vec<usize> = (0..32).map(|i| i / 8).collect();
         for seed in 0..20 {
-            let one = interval(&[0.0, 1.0, 2.0, 3.0], 4000, &Key::new(seed));
-            let found = clustered(std::slice::from_ref(&eight), &of, 4000, &Key::new(seed));
+            let one = alone(&[0.0, 1.0, 2.0, 3.0], 4000, &Key::new(seed));
+            let found = interval(std::slice::from_ref(&eight), &of, 4000, &Key::new(seed));
             assert_eq!(found, one);
         }
-        let found = clustered(std::slice::from_ref(&eight), &of, 4000, &Key::new(0));
-        let naive = interval(&eight, 4000, &Key::new(0));
+        let found = interval(std::slice::from_ref(&eight), &of, 4000, &Key::new(0));
+        let naive = alone(&eight, 4000, &Key::new(0));
         assert!(naive.high.unwrap() - naive.low.unwrap() < 1.2);
         assert!(found.high.unwrap() - found.low.unwrap() > 1.9);
         // Runs that differ widen it, photographs that do not vary notwithstanding.
         let runs = [vec![0.0, 0.0], vec![1.0, 1.0]];
-        let found = clustered(&runs, &[0, 1], 4000, &Key::new(0));
+        let found = interval(&runs, &[0, 1], 4000, &Key::new(0));
         assert_eq!(found, Interval { mean: 0.5, low: Some(0.0), high: Some(1.0) });
-        assert_eq!(clustered(&runs, &[3, 3], 100, &Key::new(0)).low, None);
+        assert_eq!(interval(&runs, &[0, 0], 100, &Key::new(0)).low, None);
+    }
+
+    #[test]
+    fn photographs_are_numbered_as_they_come() {
+        let crop = |(id, photo): (&str, &str)| Crop {
+            id: id.into(),
+            photo: format!("{id}.jpg"),
+            photo_sha256: photo.into(),
+            split: dp2o_schema::Split::HeldOut,
+            x: 0,
+            y: 0,
+            width: 8,
+            height: 8,
+            scale: 4,
+            lr: String::new(),
+            hr: None,
+            degradation: None,
+        };
+        let crops = [("a", "one"), ("b", "two"), ("c", "one"), ("d", "three")].map(crop);
+        let groups = ["b", "a", "unknown", "c"].map(String::from);
+        let numbers = Photographs::of(&crops).numbers(&groups);
+        assert_eq!((distinct(&numbers), numbers), (3, vec![0, 1, 2, 1]));
+        assert_eq!(distinct(&Photographs::default().numbers(&groups)), 4);
     }
 
     #[test]
@@ -173,7 +207,7 @@ mod tests {
         for study in 0..200_u32 {
             let key = Key::new(9).with(study);
             let values: Vec<f64> = key.normals(40).into_iter().map(f64::from).collect();
-            let found = interval(&values, 500, &key.with("bootstrap"));
+            let found = alone(&values, 500, &key.with("bootstrap"));
             covered += u32::from(found.low.unwrap() <= 0.0 && found.high.unwrap() >= 0.0);
         }
         // 95 % of 200 is 190; four standard deviations are about 12, and 40 values cost a little.

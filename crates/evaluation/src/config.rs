@@ -15,7 +15,7 @@ pub struct EvaluateConfig {
     /// The reward that models are judged by, so that models tuned to several rewards can be compared;
     /// none given: the one that pairs were made with.
     pub reward: Option<RewardConfig>,
-    /// Resamples of the bootstrap over pictures, at least 100.
+    /// Resamples of the bootstrap over photographs, at least 100.
     pub resamples: usize,
 }
 

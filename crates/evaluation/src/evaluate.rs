@@ -4,7 +4,7 @@ use dp2o_curation::{Cell, Range, Reward, RewardConfig, ScoreTable, ranking};
 use dp2o_schema::{Direction, Reward as RewardRow, Score, seed::Key};
 
 use crate::summary::{MetricSummary, Outcome, RewardDefinition, SUMMARY_VERSION, Summary};
-use crate::{Error, EvaluateConfig, Paired, Result, verdict};
+use crate::{Error, EvaluateConfig, Interval, Paired, Photographs, Result, distinct, verdict};
 
 /// What is compared.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ pub struct Inputs<'a> {
     /// Fixed ranges of an earlier evaluation, to compare several models; `None` takes the 1st to
     /// 99th percentile of the reference's samples.
     pub ranges: Option<&'a BTreeMap<String, Range>>,
+    /// Which pictures are of one photograph: what intervals are drawn over.
+    pub photographs: &'a Photographs,
 }
 
 /// The result: the summary, and the values behind it.
@@ -61,7 +63,10 @@ pub fn evaluate(inputs: &Inputs<'_>, config: &EvaluateConfig, run_seed: u64) -> 
     let (rewards, ranges) = rewards(&reference, &tuned, &reward, inputs.ranges, seeds, &mut notes)?;
     let mut values = BTreeMap::new();
     let mut metrics = BTreeMap::new();
-    let key = |name: &str| Key::new(run_seed).with("evaluation").with("bootstrap").with(name);
+    let compare = |name: &str, paired: &Paired| {
+        let key = Key::new(run_seed).with("evaluation").with("bootstrap").with(name);
+        compare(paired, paired.delta(inputs.photographs, config.resamples, &key))
+    };
     for (column, metric) in reference.metrics.iter().enumerate() {
         let name = metric.full_name();
         let paired =
@@ -70,7 +75,7 @@ pub fn evaluate(inputs: &Inputs<'_>, config: &EvaluateConfig, run_seed: u64) -> 
             notes.push(format!("`{name}` left out: no picture has all its scores"));
             continue;
         };
-        let mut summary = compare(&paired, config, &key(&name));
+        let mut summary = compare(&name, &paired);
         summary.kind = Some(metric.kind);
         summary.in_reward = reward.names().contains(&name);
         metrics.insert(name.clone(), summary);
@@ -79,10 +84,11 @@ pub fn evaluate(inputs: &Inputs<'_>, config: &EvaluateConfig, run_seed: u64) -> 
     let mut summary = Summary {
         schema_version: SUMMARY_VERSION,
         images: reference.groups.len(),
+        photographs: distinct(&inputs.photographs.numbers(&rewards.groups)),
         seeds,
         resamples: config.resamples,
         confidence: 0.95,
-        reward: compare(&rewards, config, &key(REWARD)),
+        reward: compare(REWARD, &rewards),
         metrics,
         monitors: BTreeMap::new(),
         methods: BTreeMap::new(),
@@ -102,8 +108,7 @@ pub fn evaluate(inputs: &Inputs<'_>, config: &EvaluateConfig, run_seed: u64) -> 
     Ok(Evaluation { summary, values, reference_rewards, tuned_rewards })
 }
 
-fn compare(paired: &Paired, config: &EvaluateConfig, key: &Key) -> MetricSummary {
-    let delta = paired.delta(config.resamples, key);
+fn compare(paired: &Paired, delta: Interval) -> MetricSummary {
     MetricSummary {
         kind: None,
         direction: paired.direction,

@@ -8,7 +8,8 @@
 //! - The **evaluation reward** has fixed ranges, so it can be compared between models and between
 //!   numbers of samples; the per-group reward of curation cannot (method: DP²O-SR §4.1).
 //! - **Best/Mean/Worst@M** is the exact average over all subsets of M seeds: [`at_m`].
-//! - **Intervals** are percentile bootstraps over pictures: [`interval`].
+//! - **Intervals** are percentile bootstraps over photographs, each with all its pictures:
+//!   [`interval`].
 //! - **Failed scores** leave out their picture, with a note; a group or seed that only one model
 //!   has is an error.
 //!
@@ -36,7 +37,7 @@ pub mod summary;
 mod tables;
 mod verdict;
 
-pub use bootstrap::{Interval, clustered, interval};
+pub use bootstrap::{Interval, Photographs, distinct, interval};
 pub use config::EvaluateConfig;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Inputs, REWARD, evaluate};

@@ -6,7 +6,7 @@ use dp2o_data::Picture;
 use dp2o_schema::seed::Key;
 use rayon::prelude::*;
 
-use crate::{EvaluateConfig, GroupPictures, MonitorSummary, Result, interval};
+use crate::{EvaluateConfig, GroupPictures, MonitorSummary, Photographs, Result, interval};
 
 /// Mean magnitude of the Sobel gradient of the luma (BT.601, in `[0, 1]`), borders left out, per
 /// pixel step: sharpness, real or invented. 0 for pictures under 3 pixels a side.
@@ -83,6 +83,7 @@ type OfGroup = [[Option<f64>; 3]; 4];
 /// A picture cannot be read.
 pub fn monitors(
     groups: &[GroupPictures],
+    photographs: &Photographs,
     config: &EvaluateConfig,
     run_seed: u64,
 ) -> Result<BTreeMap<String, MonitorSummary>> {
@@ -94,8 +95,11 @@ pub fn monitors(
         let side =
             |side: usize| -> Vec<f64> { all.iter().filter_map(|g| g[side][index]).collect() };
         let average = |values: Vec<f64>| (!values.is_empty()).then(|| mean(&values));
-        let deltas: Vec<f64> =
-            all.iter().filter_map(|g| Some(g[1][index]? - g[0][index]?)).collect();
+        let with_delta = groups
+            .iter()
+            .zip(&all)
+            .filter_map(|(group, g)| Some((&group.group, g[1][index]? - g[0][index]?)));
+        let (names, deltas): (Vec<&String>, Vec<f64>) = with_delta.unzip();
         if deltas.is_empty() {
             continue;
         }
@@ -106,7 +110,7 @@ pub fn monitors(
                 unit: unit.into(),
                 reference: mean(&side(0)),
                 tuned: mean(&side(1)),
-                delta: interval(&deltas, config.resamples, &key),
+                delta: interval(&[deltas], &photographs.numbers(names), config.resamples, &key),
                 hr: average(side(2)),
                 bicubic: average(side(3)),
             },

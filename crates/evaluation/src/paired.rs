@@ -4,7 +4,7 @@ use dp2o_curation::{mean, population_std};
 use dp2o_schema::{Direction, seed::Key};
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Interval, interval};
+use crate::bootstrap::{Interval, Photographs, interval};
 use crate::subsets::{AtM, at_m, curve};
 
 /// One quantity of both models on the same pictures with the same seeds.
@@ -57,10 +57,10 @@ pub struct PictureSummary {
 }
 
 impl Paired {
-    /// Tuned minus reference, with its interval over pictures.
-    pub fn delta(&self, resamples: usize, key: &Key) -> Interval {
+    /// Tuned minus reference, with its interval over photographs.
+    pub fn delta(&self, photographs: &Photographs, resamples: usize, key: &Key) -> Interval {
         let deltas: Vec<f64> = self.pictures().iter().map(|picture| picture.delta).collect();
-        interval(&deltas, resamples, key)
+        interval(&[deltas], &photographs.numbers(&self.groups), resamples, key)
     }
 
     /// Share of (picture, seed) in which the tuned model is better than the reference with the same
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(tuned.mean_at[&2], 2.0);
         let down = paired(Direction::LowerIsBetter).reference_summary();
         assert_eq!((down.best_at[&2], down.worst_at[&2]), (0.5, 1.5));
-        let delta = up.delta(2000, &Key::new(0));
+        let delta = up.delta(&Photographs::default(), 2000, &Key::new(0));
         assert_eq!((delta.mean, delta.low, delta.high), (1.0, Some(0.0), Some(2.0)));
         assert_eq!(up.pictures()[1].delta, 2.0);
         // Best of 1 is 1, of 2 is 1.5; one tuned sample has 2.

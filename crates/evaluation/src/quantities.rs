@@ -6,7 +6,7 @@ use dp2o_schema::{Score, seed::Key};
 use serde::{Deserialize, Serialize};
 
 use crate::tables::{read_csv, write_csv};
-use crate::{EvaluateConfig, Interval, REWARD, Result, interval};
+use crate::{EvaluateConfig, Interval, Photographs, REWARD, Result, interval};
 
 /// Values of one model's samples: by quantity (`reward` included), then group, in order of the
 /// candidates. Groups that lack one of a quantity's values are left out of it.
@@ -113,18 +113,21 @@ pub struct MethodRow {
     pub value: f64,
 }
 
-/// Every quantity of one method, with intervals over pictures.
+/// Every quantity of one method, with intervals over photographs.
 pub fn method_summary(
     method: &str,
     quantities: &Quantities,
+    photographs: &Photographs,
     config: &EvaluateConfig,
     run_seed: u64,
 ) -> BTreeMap<String, MethodSummary> {
     let key = Key::new(run_seed).with("evaluation").with("method").with(method);
     let one = |(name, groups): (&String, &BTreeMap<String, Vec<f64>>)| {
         let values: Vec<f64> = groups.values().map(|values| mean(values)).collect();
-        let value = interval(&values, config.resamples, &key.clone().with(name.as_str()));
-        (name.clone(), MethodSummary { value, images: values.len() })
+        let (images, key) = (values.len(), key.clone().with(name.as_str()));
+        let numbers = photographs.numbers(groups.keys());
+        let value = interval(&[values], &numbers, config.resamples, &key);
+        (name.clone(), MethodSummary { value, images })
     };
     quantities.iter().map(one).collect()
 }
@@ -203,7 +206,8 @@ mod tests {
         let methods = method_rows("bicubic", &found);
         write_methods(&path, &methods).unwrap();
         assert_eq!(read_methods(&path).unwrap(), methods);
-        let summary = method_summary("bicubic", &found, &EvaluateConfig::default(), 1);
+        let (each, config) = (Photographs::default(), EvaluateConfig::default());
+        let summary = method_summary("bicubic", &found, &each, &config, 1);
         assert_eq!((summary["psnr"].images, summary["psnr"].value.mean), (1, 24.0));
         let none = quantities(&scores, &reward, &BTreeMap::new()).unwrap_err().to_string();
         assert!(none.contains("`psnr`"), "{none}");

@@ -3,8 +3,8 @@
 //! ```json
 //! {
 //!   "schema_version": 1,
-//!   "images": 8, "seeds": 8,                  // pictures and samples a picture of both models
-//!   "resamples": 5000, "confidence": 0.95,    // of the bootstrap over pictures
+//!   "images": 8, "photographs": 4, "seeds": 8,   // pictures compared, what they are of, samples of each
+//!   "resamples": 5000, "confidence": 0.95,    // of the bootstrap over photographs
 //!   "reward": {                               // fixed ranges, in [0, 1]; the same fields as a metric
 //!     "direction": "higher-is-better", "images": 8,
 //!     "reference": { "mean": 0.54, "std_over_seeds": 0.05,
@@ -24,7 +24,7 @@
 //! }
 //! ```
 //!
-//! `low` and `high` are null with fewer than two pictures. Values are in the metric's own units and
+//! `low` and `high` are null with fewer than two photographs. Values are in the metric's own units and
 //! direction; `outcome` takes the direction into account. Ranges are in aligned units (negated
 //! where lower is better). Metrics scored in several variants are keyed `metric:variant`.
 
@@ -47,6 +47,9 @@ pub struct Summary {
     pub schema_version: u32,
     /// Pictures compared.
     pub images: usize,
+    /// Photographs that the pictures of the reward are of: what intervals are drawn over.
+    #[serde(default)]
+    pub photographs: usize,
     /// Samples a picture, of each model.
     pub seeds: usize,
     /// Resamples of the bootstrap.

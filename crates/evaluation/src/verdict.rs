@@ -14,14 +14,15 @@ fn reward(summary: &Summary) -> String {
     };
     let interval = match (reward.delta.low, reward.delta.high) {
         (Some(low), Some(high)) => format!("95 % interval {low:+.3} to {high:+.3}"),
-        _ => "no interval from a single picture".into(),
+        _ => "no interval from a single photograph".into(),
     };
     format!(
-        "{word}: mean reward {:.3} → {:.3} ({:+.3}, {interval}) on {} with {} each.",
+        "{word}: mean reward {:.3} → {:.3} ({:+.3}, {interval}) on {} of {} with {} each.",
         reward.reference.mean,
         reward.tuned.mean,
         reward.delta.mean,
         count(reward.images, "picture"),
+        count(summary.photographs, "photograph"),
         count(summary.seeds, "seed"),
     )
 }

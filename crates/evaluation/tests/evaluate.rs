@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use dp2o_curation::{Range, RewardConfig};
-use dp2o_evaluation::{Error, EvaluateConfig, Inputs, Outcome, Summary, at_m, evaluate};
+use dp2o_evaluation::{
+    Error, EvaluateConfig, Inputs, Outcome, Photographs, Summary, at_m, evaluate,
+};
 use dp2o_schema::{Direction, Reward, Score, table};
 
 fn score(group: &str, candidate: u32, metric: &str, value: f64) -> Score {
@@ -46,8 +48,9 @@ fn unit_range() -> BTreeMap<String, Range> {
 }
 
 fn run(reference: &[Score], tuned: &[Score]) -> Result<dp2o_evaluation::Evaluation, Error> {
-    let (reward, ranges) = (reward(), unit_range());
-    let inputs = Inputs { reference, tuned, reward: &reward, ranges: Some(&ranges) };
+    let (reward, ranges, photographs) = (reward(), unit_range(), Photographs::default());
+    let (reward, ranges, photographs) = (&reward, Some(&ranges), &photographs);
+    let inputs = Inputs { reference, tuned, reward, ranges, photographs };
     evaluate(&inputs, &EvaluateConfig::default(), 7)
 }
 
@@ -82,7 +85,7 @@ fn worked_by_hand() {
     assert!(!brisque.in_reward && close(brisque.delta.mean, -10.0));
     assert_eq!(brisque.outcome, Outcome::Better);
     assert_eq!(summary.verdict.len(), 3);
-    assert!(summary.verdict[0].starts_with("Better: mean reward 0.250 → 0.550 (+0.300, 95 % interval +0.200 to +0.400) on 2 pictures with 2 seeds each."), "{}", summary.verdict[0]);
+    assert!(summary.verdict[0].starts_with("Better: mean reward 0.250 → 0.550 (+0.300, 95 % interval +0.200 to +0.400) on 2 pictures of 2 photographs with 2 seeds each."), "{}", summary.verdict[0]);
     assert!(summary.verdict[2].contains("better brisque"), "{}", summary.verdict[2]);
     let ranks: Vec<u32> = evaluation.reference_rewards.iter().map(|r| r.rank).collect();
     assert_eq!(ranks, [1, 0, 1, 0]);
@@ -92,8 +95,14 @@ fn worked_by_hand() {
 fn ranges_come_from_the_reference_alone() {
     let reference = scores(&[("a", &[20.0, 30.0]), ("b", &[20.0, 30.0])], 1.0);
     let tuned = scores(&[("a", &[90.0, 90.0]), ("b", &[25.0, 10.0])], 1.0);
-    let config = reward();
-    let inputs = Inputs { reference: &reference, tuned: &tuned, reward: &config, ranges: None };
+    let (config, photographs) = (reward(), Photographs::default());
+    let inputs = Inputs {
+        reference: &reference,
+        tuned: &tuned,
+        reward: &config,
+        ranges: None,
+        photographs: &photographs,
+    };
     let evaluation = evaluate(&inputs, &EvaluateConfig::default(), 0).unwrap();
     // numpy.percentile([20, 30, 20, 30], [1, 99]) = 20, 30.
     let range = evaluation.summary.reward_definition.ranges["psnr"];
@@ -141,7 +150,7 @@ fn failed_scores_leave_their_picture_out_with_a_note() {
     assert_eq!((summary.metrics["psnr"].images, summary.metrics["brisque"].images), (1, 2));
     assert!(close(summary.reward.delta.mean, 0.2));
     assert_eq!((summary.reward.delta.low, summary.reward.outcome), (None, Outcome::Unclear));
-    assert!(summary.verdict[0].contains("no interval from a single picture"));
+    assert!(summary.verdict[0].contains("no interval from a single photograph"));
     let notes = summary.notes.join("\n");
     assert!(notes.contains("picture `b` not in the reward: no `psnr` (out of memory)"), "{notes}");
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use dp2o_curation::{RewardConfig, known_metric};
 use dp2o_data::{Filter, Picture};
 use dp2o_evaluation::{
-    EvaluateConfig, Evaluation, GroupPictures, Inputs, ReportConfig, ReportInputs, evaluate,
-    monitors, report,
+    EvaluateConfig, Evaluation, GroupPictures, Inputs, Photographs, ReportConfig, ReportInputs,
+    evaluate, monitors, report,
 };
 use dp2o_schema::seed::Key;
 use dp2o_schema::{Crop, Score, Split, atomic};
@@ -167,14 +167,21 @@ fn evaluation() -> Evaluation {
     let reference = scores(&Model { name: "reference", gain: 0.0, spread: 0.8 }, false);
     let tuned = scores(&Model { name: "tuned", gain: 0.9, spread: 0.45 }, true);
     let reward = RewardConfig::default();
-    let inputs = Inputs { reference: &reference, tuned: &tuned, reward: &reward, ranges: None };
+    let inputs = Inputs {
+        reference: &reference,
+        tuned: &tuned,
+        reward: &reward,
+        ranges: None,
+        photographs: &Photographs::default(),
+    };
     evaluate(&inputs, &EvaluateConfig::default(), 0).unwrap()
 }
 
 fn example(root: &Path) -> ReportInputs {
     let pictures = pictures(root);
     let mut evaluation = evaluation();
-    evaluation.summary.monitors = monitors(&pictures, &EvaluateConfig::default(), 0).unwrap();
+    let (each, config) = (Photographs::default(), EvaluateConfig::default());
+    evaluation.summary.monitors = monitors(&pictures, &each, &config, 0).unwrap();
     let stages = [
         ("degrade", 4.2),
         ("generate", 171.0),
@@ -268,7 +275,8 @@ fn a_run_without_pictures_or_training_still_has_a_page() {
 #[test]
 fn monitors_see_the_noise() {
     let dir = tempfile::tempdir().unwrap();
-    let monitors = monitors(&pictures(dir.path()), &EvaluateConfig::default(), 0).unwrap();
+    let (each, config) = (Photographs::default(), EvaluateConfig::default());
+    let monitors = monitors(&pictures(dir.path()), &each, &config, 0).unwrap();
     let edges = &monitors["edge-energy"];
     // The bicubic enlargement is the smoothest; the reference's noise is 2.5 times the tuned one's.
     let bicubic = edges.bicubic.unwrap();

@@ -10,8 +10,8 @@ use dp2o_evaluation::results::{
     State, Variant, equal_time, measure, page,
 };
 use dp2o_evaluation::{
-    CurveRow, EvaluateConfig, EvaluationFiles, Inputs, MethodRow, Outcome, evaluate, write_curve,
-    write_methods,
+    CurveRow, EvaluateConfig, EvaluationFiles, Inputs, MethodRow, Outcome, Photographs, evaluate,
+    write_curve, write_methods,
 };
 use dp2o_schema::{Crop, Direction, Kind, Score, Split, table};
 
@@ -42,11 +42,6 @@ fn run(folder: &Path, seed: u64, tuned: [[f64; 2]; 3]) -> RunTables {
         ..RewardConfig::default()
     };
     let ranges = BTreeMap::from([("psnr".to_string(), Range { low: 20.0, high: 30.0 })]);
-    let inputs =
-        Inputs { reference: &reference, tuned: &tuned, reward: &reward, ranges: Some(&ranges) };
-    let config = EvaluateConfig { resamples: 2000, ..EvaluateConfig::default() };
-    let files: EvaluationFiles =
-        evaluate(&inputs, &config, 1).unwrap().write(&at("evaluation")).unwrap();
     let crop = |(name, photo): (&str, &str)| Crop {
         id: name.into(),
         photo: format!("{photo}.jpg"),
@@ -63,6 +58,18 @@ fn run(folder: &Path, seed: u64, tuned: [[f64; 2]; 3]) -> RunTables {
     };
     let crops = [("a", "one"), ("b", "one"), ("c", "two"), ("d", "trained on")].map(crop);
     table::write(&at("manifest.parquet"), &crops).unwrap();
+    let inputs = Inputs {
+        reference: &reference,
+        tuned: &tuned,
+        reward: &reward,
+        ranges: Some(&ranges),
+        photographs: &Photographs::of(&crops),
+    };
+    let config = EvaluateConfig { resamples: 2000, ..EvaluateConfig::default() };
+    let evaluation = evaluate(&inputs, &config, 1).unwrap();
+    // Pictures of one photograph are drawn together: as in the results of a sweep.
+    assert_eq!((evaluation.summary.images, evaluation.summary.photographs), (3, 2));
+    let files: EvaluationFiles = evaluation.write(&at("evaluation")).unwrap();
     let curve = [(0, 0.3), (10, 0.4), (20, 0.44)].into_iter().flat_map(|(step, mean)| {
         names.map(|group| CurveRow { step, metric: "reward".into(), group: group.into(), mean })
     });

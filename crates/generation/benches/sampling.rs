@@ -10,7 +10,7 @@ use dp2o_generation::{ColourFix, GenerateConfig, Request, control_image, fix_col
 mod support;
 
 fn sampling(criterion: &mut Criterion) {
-    let control = control_image(&support::picture(32, 32, 0), 4);
+    let control = control_image(&support::picture(32, 32, 0), 4, 0);
     let mut group = criterion.benchmark_group("sample");
     group.sample_size(10);
     for (name, batch, guidance) in

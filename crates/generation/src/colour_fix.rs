@@ -12,10 +12,13 @@ const EPSILON: f64 = 1e-5;
 /// À-trous levels of [`wavelet`]: the coarsest blurs over ±16 pixels.
 const LEVELS: u32 = 5;
 
+/// How far away a pixel still matters to [`wavelet`].
+pub(crate) const REACH: usize = (1 << LEVELS) - 1;
+
 /// `picture` with the colours of `reference` (the upsampled LR picture), clamped to `[0, 1]`.
 ///
 /// # Panics
-/// When the sizes differ.
+/// When the sizes differ and the fix is [`ColourFix::Wavelet`].
 pub fn fix_colours(picture: &Picture, reference: &Picture, fix: ColourFix) -> Picture {
     match fix {
         ColourFix::Adain => adain(picture, reference),
@@ -28,19 +31,56 @@ pub fn fix_colours(picture: &Picture, reference: &Picture, fix: ColourFix) -> Pi
 /// Shifts and scales each channel to the mean and the (unbiased) deviation of the reference's.
 /// Not clamped.
 ///
-/// # Panics
-/// When the sizes differ.
-///
 /// # Source
 /// Huang and Belongie (2017), Eq. 8.
 pub fn adain(picture: &Picture, reference: &Picture) -> Picture {
-    map_planes(picture, reference, |plane, reference, _, out| {
-        let (mean, deviation) = moments(plane);
-        let (target_mean, target_deviation) = moments(reference);
-        for (v, x) in out.iter_mut().zip(plane) {
-            *v = ((f64::from(*x) - mean) / deviation * target_deviation + target_mean) as f32;
+    let of = |picture: &Picture| {
+        let mut moments = Moments::default();
+        moments.add(picture);
+        moments
+    };
+    of(picture).towards(&of(reference), picture.clone())
+}
+
+/// Sums over the channels of a picture that comes in parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moments {
+    count: f64,
+    sums: [(f64, f64); 3], // of values, of squares
+}
+
+impl Moments {
+    /// Takes in a part.
+    pub fn add(&mut self, part: &Picture) {
+        self.count += (part.width * part.height) as f64;
+        for (channel, (sum, squares)) in self.sums.iter_mut().enumerate() {
+            for value in part.plane(channel) {
+                *sum += f64::from(*value);
+                *squares += f64::from(*value).powi(2);
+            }
         }
-    })
+    }
+
+    /// Mean and unbiased deviation of a channel.
+    fn of(&self, channel: usize) -> (f64, f64) {
+        let (sum, squares) = self.sums[channel];
+        let mean = sum / self.count;
+        let variance = (squares - sum * mean).max(0.0) / (self.count - 1.0).max(1.0);
+        (mean, (variance + EPSILON).sqrt())
+    }
+
+    /// A part of the picture that has these moments, moved to those of `target`.
+    pub fn towards(&self, target: &Self, mut part: Picture) -> Picture {
+        let area = part.width * part.height;
+        for (channel, plane) in part.values.chunks_exact_mut(area).enumerate() {
+            let ((mean, deviation), (to_mean, to_deviation)) =
+                (self.of(channel), target.of(channel));
+            for v in plane {
+                *v = ((f64::from(*v) - mean) / deviation * to_deviation + to_mean) as f32;
+            }
+        }
+        part
+    }
 }
 
 /// The high frequencies of the picture on the low ones of the reference. Not clamped.
@@ -54,23 +94,6 @@ pub fn adain(picture: &Picture, reference: &Picture) -> Picture {
 /// # Source
 /// Wang et al. (2024), "StableSR", Sec. 3.4.
 pub fn wavelet(picture: &Picture, reference: &Picture) -> Picture {
-    map_planes(picture, reference, |plane, reference, width, out| {
-        // The sum of all high bands is the plane less its last low band.
-        let (low, target_low) = (low_band(plane, width), low_band(reference, width));
-        for (i, v) in out.iter_mut().enumerate() {
-            *v = plane[i] - low[i] + target_low[i];
-        }
-    })
-}
-
-type OnPlane<'a> = dyn Fn(&[f32], &[f32], usize, &mut [f32]) + Sync + 'a;
-
-fn map_planes(
-    picture: &Picture,
-    reference: &Picture,
-    fix: impl Fn(&[f32], &[f32], usize, &mut [f32]) + Sync,
-) -> Picture {
-    let fix: &OnPlane<'_> = &fix;
     let (width, height) = (picture.width, picture.height);
     assert_eq!(
         (width, height),
@@ -78,19 +101,15 @@ fn map_planes(
         "size of the colour reference"
     );
     let mut values = vec![0.0; picture.values.len()];
-    values
-        .par_chunks_exact_mut(width * height)
-        .enumerate()
-        .for_each(|(c, out)| fix(picture.plane(c), reference.plane(c), width, out));
+    values.par_chunks_exact_mut(width * height).enumerate().for_each(|(channel, out)| {
+        // The sum of all high bands is the plane less its last low band.
+        let plane = picture.plane(channel);
+        let (low, target) = (low_band(plane, width), low_band(reference.plane(channel), width));
+        for (i, v) in out.iter_mut().enumerate() {
+            *v = plane[i] - low[i] + target[i];
+        }
+    });
     Picture::new(width, height, values)
-}
-
-/// Mean and unbiased deviation.
-fn moments(plane: &[f32]) -> (f64, f64) {
-    let count = plane.len() as f64;
-    let mean = plane.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
-    let squares = plane.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
-    (mean, (squares / (count - 1.0).max(1.0) + EPSILON).sqrt())
 }
 
 fn low_band(plane: &[f32], width: usize) -> Vec<f32> {

@@ -52,6 +52,10 @@ pub struct GenerateConfig {
     pub tile: usize,
     /// How far neighbouring tiles overlap, output pixels.
     pub overlap: usize,
+    /// An LR picture whose shorter side would give fewer output pixels is first enlarged so that it
+    /// gives this many; the result is brought back to `scale` times the LR picture. 0 enlarges none.
+    /// Models trained at 512 pixels, such as SD2's, want 512 (method §9, step 2).
+    pub min_side: usize,
 }
 
 impl Default for GenerateConfig {
@@ -68,6 +72,7 @@ impl Default for GenerateConfig {
             batch: 8,
             tile: 256,
             overlap: 64,
+            min_side: 0,
         }
     }
 }
@@ -87,6 +92,7 @@ impl GenerateConfig {
             ("control_scale", self.control_scale, 0.0, 10.0),
             ("batch", self.batch as f64, 1.0, f64::MAX),
             ("tile", self.tile as f64, 16.0, f64::MAX),
+            ("min_side", self.min_side as f64, 0.0, 4096.0),
             ("overlap", self.overlap as f64, 0.0, self.tile as f64 / 2.0),
         ];
         for (key, value, low, high) in limits {

@@ -1,11 +1,12 @@
 use std::cell::{OnceCell, RefCell};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use dp2o_data::{Filter, Picture};
+use dp2o_data::Picture;
 use dp2o_diffusion::{Denoiser, Schedule, sample_ddim, sample_ddpm};
 use dp2o_models::sd2::Sd2;
 use dp2o_schema::seed::Key;
 
+use crate::control::Control;
 use crate::tiled::{Tiled, host};
 use crate::tiling::{Canvas, Grid};
 use crate::{Error, GenerateConfig, Result, Sampler, fix_colours};
@@ -121,7 +122,7 @@ impl Generator {
     }
 
     /// Sides of what goes through the network are multiples of this many output pixels; others are
-    /// padded by [`Self::pad`] and the result is cropped.
+    /// extended by repeating the right and bottom edges, and the result is cropped.
     pub fn multiple(&self) -> usize {
         self.vae_factor * self.unet_factor
     }
@@ -129,13 +130,6 @@ impl Generator {
     /// The key of a candidate's noise; `with(0)` is the initial noise, `with(i + 1)` step `i`'s.
     pub fn noise_key(&self, group: &str, candidate: u32) -> Key {
         noise_key(self.run_seed, group, candidate)
-    }
-
-    /// The control picture as the network sees it: right and bottom edges repeated up to
-    /// [`Self::multiple`].
-    pub fn pad(&self, control: &Picture) -> Picture {
-        let up = |side: usize| side.next_multiple_of(self.multiple());
-        pad(control, up(control.width), up(control.height))
     }
 
     /// Makes candidates, in batches of `batch` requests of one size, in any mixture of groups.
@@ -180,8 +174,7 @@ impl Generator {
         keys: &[Key],
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Sampled>> {
-        let padded: Vec<Picture> = requests.iter().map(|r| self.pad(r.control)).collect();
-        let controls: Vec<&Picture> = padded.iter().collect();
+        let controls: Vec<Control<'_>> = requests.iter().map(|r| self.control(r.control)).collect();
         let latents = self.denoise(&controls, keys, watch);
         let [_, c, h, w] = latents.dims();
         let values = host(latents.clone());
@@ -202,10 +195,15 @@ impl Generator {
         Ok(results)
     }
 
-    /// Latents of padded control pictures of one size, `[b, c, h, w]`, scaled.
-    fn denoise(
+    /// A control picture of the size of the output.
+    fn control<'a>(&self, picture: &'a Picture) -> Control<'a> {
+        Control::new(picture, (picture.width, picture.height), self.multiple())
+    }
+
+    /// Latents of control pictures of one size, `[b, c, h, w]`, scaled.
+    pub(crate) fn denoise(
         &self,
-        controls: &[&Picture],
+        controls: &[Control<'_>],
         keys: &[Key],
         watch: &mut dyn FnMut(Progress),
     ) -> Tensor<4> {
@@ -244,14 +242,15 @@ impl Generator {
     pub fn predict(&self, controls: &[&Picture], x: Tensor<4>, t: usize) -> Tensor<4> {
         let [samples, _, height, width] = x.dims();
         assert_eq!(controls.len(), samples, "one control picture a sample");
+        let controls: Vec<Control<'_>> = controls.iter().map(|c| self.control(c)).collect();
         let (tile, overlap) = self.latent_tile();
         let grid = Grid::new(width, height, tile, overlap);
-        self.tiled(controls, &grid, &mut |_| {}).predict(x, t)
+        self.tiled(&controls, &grid, &mut |_| {}).predict(x, t)
     }
 
     fn tiled<'a>(
         &'a self,
-        controls: &'a [&'a Picture],
+        controls: &'a [Control<'a>],
         grid: &'a Grid,
         watch: &'a mut dyn FnMut(usize),
     ) -> Tiled<'a> {
@@ -271,39 +270,65 @@ impl Generator {
     /// The pictures of scaled latents `[b, c, h, w]`, not clamped: tile by tile where they are
     /// larger than one.
     pub fn decode(&self, latents: Tensor<4>, watch: &mut dyn FnMut(Progress)) -> Vec<Picture> {
-        let [samples, channels, height, width] = latents.dims();
-        let latents = self.sd2.vae.unscale(latents);
-        let (tile, overlap) = self.latent_tile();
-        let grid = Grid::new(width, height, tile, overlap);
-        let tiles = grid.tiles();
-        let total = tiles.len() * samples;
-        let mut done = 0;
-        let mut decode = |latents: Tensor<4>| {
-            done += latents.dims()[0];
-            let values = host(self.sd2.vae.decode(latents) * 0.5 + 0.5);
-            watch(Progress { phase: Phase::Decode, done, total });
-            values
-        };
+        let [samples, _, height, width] = latents.dims();
         let (w, h) = (width * self.vae_factor, height * self.vae_factor);
-        if grid.is_single() {
-            let values = decode(latents);
+        let (tile, overlap) = self.latent_tile();
+        let tiles = Grid::new(width, height, tile, overlap).tiles().len();
+        if tiles == 1 {
+            let values = self.decode_tile(self.sd2.vae.unscale(latents));
+            watch(Progress { phase: Phase::Decode, done: samples, total: samples });
             return values
                 .chunks_exact(3 * w * h)
                 .map(|v| Picture::new(w, h, v.to_vec()))
                 .collect();
         }
-        let pixels = grid.scaled(self.vae_factor);
-        let (rows, columns) = (grid.down.tile, grid.across.tile);
         let picture = |sample: usize| {
-            let mut canvas = Canvas::new(&pixels, 3);
-            for (tile, place) in tiles.iter().zip(pixels.tiles()) {
-                let (y, x) = (tile.y, tile.x);
-                let cut = [sample..sample + 1, 0..channels, y..y + rows, x..x + columns];
-                canvas.add(place, &decode(latents.clone().slice(cut)));
-            }
-            Picture::new(w, h, canvas.into_values())
+            let mut picture = Picture::new(w, h, vec![0.0; 3 * w * h]);
+            let mut watch = |p: Progress| {
+                let (done, total) = (sample * tiles + p.done, samples * tiles);
+                watch(Progress { done, total, ..p });
+            };
+            let latents = latents.clone().narrow(0, sample, 1);
+            self.decode_rows(latents, &mut watch, &mut |y, rows| picture.set_rows(y, &rows));
+            picture
         };
         (0..samples).map(picture).collect()
+    }
+
+    /// The picture of scaled latents `[1, c, h, w]`, not clamped, in bands: `take` gets each with
+    /// its first row as soon as no further tile adds to it.
+    pub(crate) fn decode_rows(
+        &self,
+        latents: Tensor<4>,
+        watch: &mut dyn FnMut(Progress),
+        take: &mut dyn FnMut(usize, Picture),
+    ) {
+        let [_, channels, height, width] = latents.dims();
+        let latents = self.sd2.vae.unscale(latents);
+        let (tile, overlap) = self.latent_tile();
+        let grid = Grid::new(width, height, tile, overlap);
+        let pixels = grid.scaled(self.vae_factor);
+        let (rows, columns) = (grid.down.tile, grid.across.tile);
+        let tiles = grid.tiles();
+        let mut strip = Canvas::strip(&pixels, 3);
+        let mut top = 0;
+        for (done, (tile, place)) in (1..).zip(tiles.iter().zip(pixels.tiles())) {
+            let (y, x) = (tile.y, tile.x);
+            let cut = [0..1, 0..channels, y..y + rows, x..x + columns];
+            strip.add(place, &self.decode_tile(latents.clone().slice(cut)));
+            watch(Progress { phase: Phase::Decode, done, total: tiles.len() });
+            let next = tiles.get(done).map_or(height, |next| next.y) * self.vae_factor;
+            if next > top {
+                let band = strip.advance(next);
+                take(top, Picture::new(pixels.across.total, next - top, band));
+                top = next;
+            }
+        }
+    }
+
+    /// The pixels of unscaled latents.
+    fn decode_tile(&self, latents: Tensor<4>) -> Vec<f32> {
+        host(self.sd2.vae.decode(latents) * 0.5 + 0.5)
     }
 
     /// Side and overlap of a tile, latent positions: the side is a multiple of the UNet's factor.
@@ -316,52 +341,4 @@ impl Generator {
 /// The key of a candidate's noise under a run's seed; see [`Generator::noise_key`].
 pub fn noise_key(run_seed: u64, group: &str, candidate: u32) -> Key {
     Key::new(run_seed).with("noise").with(group).with(candidate)
-}
-
-/// The control picture of an LR picture: `scale` times as large, each side then cut down to a
-/// multiple of 8, by PIL's bicubic filter (method §9, step 2).
-///
-/// # Panics
-/// When a side would have no pixels.
-pub fn control_image(lr: &Picture, scale: usize) -> Picture {
-    let side = |n: usize| n * scale / 8 * 8;
-    lr.resize(side(lr.width), side(lr.height), Filter::BicubicPil)
-}
-
-/// Repeats the right and bottom edges.
-fn pad(picture: &Picture, width: usize, height: usize) -> Picture {
-    if (width, height) == (picture.width, picture.height) {
-        return picture.clone();
-    }
-    let mut values = Vec::with_capacity(3 * width * height);
-    for channel in 0..3 {
-        let plane = picture.plane(channel);
-        for y in 0..height {
-            let row = &plane[y.min(picture.height - 1) * picture.width..][..picture.width];
-            values.extend_from_slice(row);
-            values.extend(std::iter::repeat_n(row[picture.width - 1], width - picture.width));
-        }
-    }
-    Picture::new(width, height, values)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_images_have_sides_of_multiples_of_eight() {
-        let lr = Picture::new(13, 10, vec![0.25; 390]);
-        let control = control_image(&lr, 4);
-        assert_eq!((control.width, control.height), (48, 40));
-        assert!(control.values.iter().all(|v| (v - 0.25).abs() < 1e-6));
-    }
-
-    #[test]
-    fn padding_repeats_the_edges() {
-        let picture = Picture::new(2, 1, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        let padded = pad(&picture, 3, 2);
-        assert_eq!(padded.plane(0), [1.0, 2.0, 2.0, 1.0, 2.0, 2.0]);
-        assert_eq!(padded.crop(0, 0, 2, 1), picture);
-    }
 }

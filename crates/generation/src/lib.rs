@@ -16,7 +16,7 @@
 //! use dp2o_generation::{ColourFix, control_image, fix_colours};
 //!
 //! let lr = Picture::new(8, 8, vec![0.5; 192]);
-//! let control = control_image(&lr, 4);
+//! let control = control_image(&lr, 4, 0);
 //! assert_eq!((control.width, control.height), (32, 32));
 //!
 //! // A candidate that came out too dark takes the LR picture's colours.
@@ -27,6 +27,7 @@
 
 mod colour_fix;
 mod config;
+mod control;
 mod error;
 mod fingerprint;
 mod generator;
@@ -40,11 +41,12 @@ mod upscale;
 
 pub use colour_fix::{adain, fix_colours, wavelet};
 pub use config::{ColourFix, GenerateConfig, Sampler};
+pub use control::{at_least, control_image};
 pub use error::{Error, Result};
 pub use fingerprint::fingerprint;
-pub use generator::{Generator, Phase, Progress, Request, Sampled, control_image, noise_key};
+pub use generator::{Generator, Phase, Progress, Request, Sampled, noise_key};
 pub use group::{Latents, read_latents};
 pub use run::{Outcome, RunProgress, Source, generate};
 pub use shard::Shard;
 pub use store::{Store, StoreRecord, read_table};
-pub use upscale::upscale;
+pub use upscale::{MemoryPlan, Upscaled, memory_plan, upscale};

@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
         }
         Ok(Open {
             lr_sha256: file_sha256(&source.lr)?,
-            control: control_image(&lr, config.scale),
+            control: control_image(&lr, config.scale, config.min_side),
             size,
             samples: vec![None; config.candidates],
         })

@@ -3,10 +3,10 @@
 use std::cell::{OnceCell, RefCell};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use dp2o_data::Picture;
 use dp2o_diffusion::Denoiser;
 use dp2o_models::sd2::{Guided, Sd2};
 
+use crate::control::Control;
 use crate::tiling::{Canvas, Grid, Tile};
 
 /// Predicts for several pictures of one size, each with its own control picture: the prediction at
@@ -16,7 +16,7 @@ use crate::tiling::{Canvas, Grid, Tile};
 pub(crate) struct Tiled<'a> {
     pub model: &'a Sd2,
     /// One a sample, each `factor` times the latents' size.
-    pub controls: &'a [&'a Picture],
+    pub controls: &'a [Control<'a>],
     /// Tiles over the latents.
     pub grid: &'a Grid,
     /// Output pixels a latent position, each way.
@@ -66,15 +66,15 @@ impl<'a> Tiled<'a> {
     /// Embeds each control picture once: neighbours that are equal, such as the candidates of one
     /// group, share theirs.
     fn embed_whole(&self, device: &Device) -> Guided<'a> {
-        let mut different: Vec<&Picture> = Vec::new();
+        let mut different: Vec<&Control<'_>> = Vec::new();
         let mut owners = Vec::with_capacity(self.controls.len());
-        for &picture in self.controls {
-            if different.last().is_none_or(|last| last.values != picture.values) {
-                different.push(picture);
+        for control in self.controls {
+            if different.last().is_none_or(|last| *last != control) {
+                different.push(control);
             }
             owners.push(different.len() as i64 - 1);
         }
-        let values: Vec<f32> = different.iter().flat_map(|p| p.values.iter().copied()).collect();
+        let values: Vec<f32> = different.iter().flat_map(|c| c.whole().values).collect();
         let shape = [different.len(), 3, different[0].height, different[0].width];
         let embedded =
             self.model.controlnet.embed(Tensor::from_data(TensorData::new(values, shape), device));
@@ -99,7 +99,7 @@ impl<'a> Tiled<'a> {
         let mut values = Vec::with_capacity(places.len() * 3 * rows * columns);
         for (s, tile) in places {
             let (x, y) = (tile.x * self.factor, tile.y * self.factor);
-            values.extend_from_slice(&self.controls[*s].crop(x, y, columns, rows).values);
+            values.extend_from_slice(&self.controls[*s].part(x, y, columns, rows).values);
         }
         Tensor::from_data(TensorData::new(values, [places.len(), 3, rows, columns]), device)
     }

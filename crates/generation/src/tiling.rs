@@ -129,7 +129,8 @@ impl Grid {
 pub struct Canvas {
     width: usize,
     channels: usize,
-    values: Vec<f32>, // [channels, height, width]
+    top: usize,
+    values: Vec<f32>, // [channels, rows, width]
     across: Vec<Vec<f32>>,
     down: Vec<Vec<f32>>,
 }
@@ -137,11 +138,22 @@ pub struct Canvas {
 impl Canvas {
     /// An empty canvas for the tiles of `grid`.
     pub fn new(grid: &Grid, channels: usize) -> Self {
-        let (width, height) = (grid.across.total, grid.down.total);
+        Self::of(grid, channels, grid.down.total)
+    }
+
+    /// A canvas that is only as high as a tile, to be moved down with [`Self::advance`] after each
+    /// row of tiles.
+    pub fn strip(grid: &Grid, channels: usize) -> Self {
+        Self::of(grid, channels, grid.down.tile)
+    }
+
+    fn of(grid: &Grid, channels: usize, rows: usize) -> Self {
+        let width = grid.across.total;
         Self {
             width,
             channels,
-            values: vec![0.0; channels * width * height],
+            top: 0,
+            values: vec![0.0; channels * width * rows],
             across: grid.across.weights(),
             down: grid.down.weights(),
         }
@@ -150,20 +162,44 @@ impl Canvas {
     /// Adds a tile's values, `[channels, rows, columns]`, at the tile's place and weight.
     ///
     /// # Panics
-    /// When there are more or fewer values than that, or the tile is not of the canvas's grid.
+    /// When there are more or fewer values than that, or the tile is not of the canvas's grid or
+    /// outside a strip.
     pub fn add(&mut self, tile: Tile, values: &[f32]) {
         let (across, down) = (&self.across[tile.column], &self.down[tile.row]);
         assert_eq!(values.len(), self.channels * across.len() * down.len(), "values of a tile");
-        let height = self.values.len() / self.channels / self.width;
+        let rows = self.rows();
+        assert!(tile.y >= self.top && tile.y - self.top + down.len() <= rows, "tile of the strip");
         for (c, plane) in values.chunks_exact(across.len() * down.len()).enumerate() {
             for ((k, row), vertical) in plane.chunks_exact(across.len()).enumerate().zip(down) {
-                let start = (c * height + tile.y + k) * self.width + tile.x;
+                let start = (c * rows + tile.y - self.top + k) * self.width + tile.x;
                 let out = &mut self.values[start..start + across.len()];
                 for ((v, value), horizontal) in out.iter_mut().zip(row).zip(across) {
                     *v += value * (horizontal * vertical);
                 }
             }
         }
+    }
+
+    fn rows(&self) -> usize {
+        self.values.len() / self.channels / self.width
+    }
+
+    /// Moves a strip down so that row `top` of the plane is its first, and returns the rows above,
+    /// `[channels, rows, width]`.
+    ///
+    /// # Panics
+    /// When that is up, or by more than the strip's height.
+    pub fn advance(&mut self, top: usize) -> Vec<f32> {
+        let done = (top - self.top) * self.width;
+        let plane = self.rows() * self.width;
+        let mut above = Vec::with_capacity(self.channels * done);
+        for values in self.values.chunks_exact_mut(plane) {
+            above.extend_from_slice(&values[..done]);
+            values.copy_within(done.., 0);
+            values[plane - done..].fill(0.0);
+        }
+        self.top = top;
+        above
     }
 
     /// The plane, `[channels, height, width]`.
@@ -211,8 +247,18 @@ mod tests {
         let picture: Vec<f32> = (0..2 * width * height).map(|i| (i * i % 101) as f32).collect();
         for (tile, exact) in [(64, true), (16, false)] {
             let grid = Grid::new(width, height, tile, 6);
-            let mut canvas = Canvas::new(&grid, 2);
+            let (mut canvas, mut strip) = (Canvas::new(&grid, 2), Canvas::strip(&grid, 2));
+            let mut planes = [Vec::new(), Vec::new()];
+            let mut rows_done = |strip: &mut Canvas, top: usize| {
+                let rows = strip.advance(top);
+                let (first, second) = rows.split_at(rows.len() / 2);
+                planes[0].extend_from_slice(first);
+                planes[1].extend_from_slice(second);
+            };
             for place in grid.tiles() {
+                if place.column == 0 {
+                    rows_done(&mut strip, place.y);
+                }
                 let rows = (0..2).flat_map(|c| (0..grid.down.tile).map(move |k| (c, k)));
                 let cut: Vec<f32> = rows
                     .flat_map(|(c, k)| {
@@ -221,12 +267,12 @@ mod tests {
                     })
                     .collect();
                 canvas.add(place, &cut);
+                strip.add(place, &cut);
             }
-            let worst = canvas
-                .into_values()
-                .iter()
-                .zip(&picture)
-                .fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+            rows_done(&mut strip, height);
+            let whole = canvas.into_values();
+            assert_eq!(planes.concat(), whole);
+            let worst = whole.iter().zip(&picture).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(if exact { worst == 0.0 } else { worst < 1e-4 }, "tile {tile}: {worst}");
             assert_eq!(grid.is_single(), exact);
         }

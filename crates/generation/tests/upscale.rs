@@ -6,11 +6,13 @@ mod support;
 use burn::tensor::{Device, Tensor, TensorData};
 use dp2o_data::{Filter, Picture};
 use dp2o_generation::tiling::{Axis, Grid};
-use dp2o_generation::{GenerateConfig, Generator, upscale};
+use dp2o_generation::{
+    ColourFix, GenerateConfig, Generator, Request, fix_colours, memory_plan, upscale,
+};
 use support::{generator, picture, quick, worst};
 
 fn large(generator: &Generator, picture: &Picture, seed: u64) -> Picture {
-    upscale(generator, picture, None, seed, &mut |_| {}).unwrap().0
+    upscale(generator, picture, None, seed, &mut |_| {}).unwrap().whole().0
 }
 
 #[test]
@@ -126,7 +128,9 @@ fn opacity_is_kept_at_the_same_scale() {
     let lr = picture(9, 6, 4);
     let alpha: Vec<f32> = (0..54).map(|i| (i % 9) as f32 / 8.0).collect();
     let generator = generator(quick());
-    let (made, larger) = upscale(&generator, &lr, Some(&alpha), 0, &mut |_| {}).unwrap();
+    let made = upscale(&generator, &lr, Some(&alpha), 0, &mut |_| {}).unwrap();
+    assert!(made.has_alpha());
+    let (made, larger) = made.whole();
     let expected = Picture::new(9, 6, alpha.repeat(3)).resize(36, 24, Filter::BicubicPil);
     assert_eq!(larger.unwrap(), expected.plane(2));
     assert_eq!((made.width, made.height), (36, 24));
@@ -134,4 +138,52 @@ fn opacity_is_kept_at_the_same_scale() {
 
     let wrong = upscale(&generator, &lr, Some(&alpha[1..]), 0, &mut |_| {});
     assert!(wrong.unwrap_err().to_string().contains("53 opacities"));
+}
+
+/// By rows, with the decoded picture in 16 bits, as by `Generator::sample` in one piece.
+#[test]
+fn rows_are_those_of_the_whole() {
+    let lr = picture(33, 40, 6);
+    for colour_fix in [ColourFix::Adain, ColourFix::Wavelet, ColourFix::None] {
+        let generator = generator(GenerateConfig { tile: 64, overlap: 32, colour_fix, ..quick() });
+        let control = lr.resize(132, 160, Filter::BicubicPil);
+        let request = Request { group: "upscale", candidate: 0, control: &control };
+        let whole = generator.sample(&[request]).unwrap().remove(0).picture;
+        let made = large(&generator, &lr, generator.run_seed());
+        // Measured 4.4e-5, half a step and what the fix makes of it; allowed 1e-4.
+        let apart = worst(&made.values, &whole.values);
+        println!("{colour_fix:?}: {apart}");
+        assert!(apart < 1e-4, "{colour_fix:?}: {apart}");
+        assert_eq!(fix_colours(&made, &made, ColourFix::None), made, "values in [0, 1]");
+    }
+}
+
+#[test]
+fn small_pictures_are_enlarged_for_the_model_and_brought_back() {
+    let lr = picture(12, 9, 7);
+    let alpha = vec![0.5; 108];
+    let first = lr.resize(21, 16, Filter::BicubicPil); // 64 / 4 pixels on the shorter side
+    let by_hand = large(&generator(quick()), &first, 3).resize(48, 36, Filter::BicubicPil);
+    let generator = generator(GenerateConfig { min_side: 64, ..quick() });
+    let made = upscale(&generator, &lr, Some(&alpha), 3, &mut |_| {}).unwrap();
+    assert_eq!((made.width, made.height), (48, 36));
+    let (made, alpha) = made.whole();
+    assert_eq!(made, by_hand);
+    assert!(alpha.unwrap().iter().all(|a| (a - 0.5).abs() < 1e-6));
+    // One that is large enough stays as it is.
+    let lr = picture(16, 18, 8);
+    assert_eq!(large(&generator, &lr, 3), large(&support::generator(quick()), &lr, 3));
+}
+
+#[test]
+fn the_plan_of_the_networks_does_not_grow_with_the_picture() {
+    let generator = generator(quick());
+    let plan = |width, height| memory_plan(&generator, width, height, false);
+    let (small, large) = (plan(300, 300), plan(3000, 3000));
+    assert_eq!(small.networks, large.networks);
+    let ratio = large.picture as f64 / small.picture as f64;
+    assert!((95.0..105.0).contains(&ratio), "{ratio}");
+    // Under two f32 pictures of the output's size.
+    assert!(large.picture < 2 * 12 * 12_000 * 12_000);
+    assert!(memory_plan(&generator, 100, 100, true).picture > small.picture);
 }

@@ -3,6 +3,8 @@
 //! Activations and normalisations are registered as memory-bound: with gradient checkpointing they
 //! are computed again in the backward pass instead of being kept.
 
+use std::fmt;
+
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{
     base::Checkpointer, retro_forward::RetroForward, state::BackwardStates,
@@ -19,172 +21,149 @@ use crate::conv::{self, ConvOptions};
 use crate::extension::FusedOps;
 use crate::norm::{self, GroupOptions, Moments};
 
+/// A tensor that may be tracked.
+type Input<C> = FloatTensor<Autodiff<Flex, C>>;
+
+/// What a backward pass gets back: the inputs, and what else the forward pass has left for it.
+type Kept<const K: usize, R> = ([NodeId; K], R);
+
 impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
-    fn fused_activation(x: FloatTensor<Self>, kind: Activation) -> FloatTensor<Self> {
-        match ActivationStep
-            .prepare::<C>([x.node()])
-            .memory_bound()
-            .retro_forward(RetroActivation { x: x.id(), kind })
-            .parents([&x])
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&x), kind);
-                prep.finish(state, activation::forward(x.into_primitive(), kind))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(activation::forward(x.into_primitive(), kind)),
-        }
+    fn fused_activation(x: Input<C>, kind: Activation) -> Input<C> {
+        light::<C, _, _, 1>(ActivationStep, [x], move |[x]| (activation::forward(x, kind), kind))
     }
 
     fn fused_group_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
+        x: Input<C>,
+        gamma: Input<C>,
+        beta: Input<C>,
         options: GroupOptions,
-    ) -> FloatTensor<Self> {
-        let inputs = [x.id(), gamma.id(), beta.id()];
-        let prep = GroupNormStep
-            .prepare::<C>([x.node(), gamma.node(), beta.node()])
-            .memory_bound()
-            .retro_forward(RetroGroupNorm { inputs, options })
-            .parents([&x, &gamma, &beta])
-            .stateful();
-        match prep {
-            OpsKind::Tracked(mut prep) => {
-                let inputs = [&x, &gamma, &beta].map(|input| prep.checkpoint(input));
-                let [x, gamma, beta] = [x, gamma, beta].map(|input| input.into_primitive());
-                let (out, moments) = norm::group_forward(x, gamma, beta, options);
-                prep.finish((inputs, moments, options), out)
-            }
-            OpsKind::UnTracked(prep) => {
-                let [x, gamma, beta] = [x, gamma, beta].map(|input| input.into_primitive());
-                prep.finish(norm::group_forward(x, gamma, beta, options).0)
-            }
-        }
+    ) -> Input<C> {
+        light::<C, _, _, 3>(GroupNormStep, [x, gamma, beta], move |[x, gamma, beta]| {
+            let (out, moments) = norm::group_forward(x, gamma, beta, options);
+            (out, (moments, options))
+        })
     }
 
-    fn fused_layer_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        eps: f64,
-    ) -> FloatTensor<Self> {
-        let inputs = [x.id(), gamma.id(), beta.id()];
-        let prep = LayerNormStep
-            .prepare::<C>([x.node(), gamma.node(), beta.node()])
-            .memory_bound()
-            .retro_forward(RetroLayerNorm { inputs, eps })
-            .parents([&x, &gamma, &beta])
-            .stateful();
-        match prep {
-            OpsKind::Tracked(mut prep) => {
-                let state = ([&x, &gamma].map(|input| prep.checkpoint(input)), eps);
-                let [x, gamma, beta] = [x, gamma, beta].map(|input| input.into_primitive());
-                prep.finish(state, norm::layer_forward(x, gamma, beta, eps))
-            }
-            OpsKind::UnTracked(prep) => {
-                let [x, gamma, beta] = [x, gamma, beta].map(|input| input.into_primitive());
-                prep.finish(norm::layer_forward(x, gamma, beta, eps))
-            }
-        }
+    fn fused_layer_norm(x: Input<C>, gamma: Input<C>, beta: Input<C>, eps: f64) -> Input<C> {
+        light::<C, _, _, 3>(LayerNormStep, [x, gamma, beta], move |[x, gamma, beta]| {
+            (norm::layer_forward(x, gamma, beta, eps), eps)
+        })
     }
 
-    fn fused_attention(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let prep = AttentionStep.prepare::<C>([q.node(), k.node(), v.node()]);
-        match prep.compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let state = [&q, &k, &v].map(|input| prep.checkpoint(input));
-                let [q, k, v] = [q, k, v].map(|input| input.into_primitive());
-                prep.finish(state, attention::forward(q, k, v))
-            }
-            OpsKind::UnTracked(prep) => {
-                let [q, k, v] = [q, k, v].map(|input| input.into_primitive());
-                prep.finish(attention::forward(q, k, v))
-            }
-        }
+    fn fused_attention(q: Input<C>, k: Input<C>, v: Input<C>) -> Input<C> {
+        let inputs = [q, k, v];
+        let prep = AttentionStep.prepare::<C>(inputs.each_ref().map(|input| input.node()));
+        let forward = |[q, k, v]: [FlexTensor; 3]| (attention::forward(q, k, v), ());
+        finish(prep.compute_bound().stateful(), inputs, forward)
     }
 
-    fn fused_conv2d(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        options: ConvOptions,
-    ) -> FloatTensor<Self> {
+    fn fused_conv2d(x: Input<C>, weight: Input<C>, options: ConvOptions) -> Input<C> {
         let nodes = [x.node(), weight.node()];
-        convolve::<C, 2>(x, weight, None, nodes, options)
+        convolve::<C, 2>([x, weight], None, nodes, options)
     }
 
     fn fused_conv2d_bias(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        x: Input<C>,
+        weight: Input<C>,
+        bias: Input<C>,
         options: ConvOptions,
-    ) -> FloatTensor<Self> {
+    ) -> Input<C> {
         let nodes = [x.node(), weight.node(), bias.node()];
-        convolve::<C, 3>(x, weight, Some(bias.into_primitive()), nodes, options)
+        convolve::<C, 3>([x, weight], Some(bias.into_primitive()), nodes, options)
     }
 }
 
-/// A tracked convolution; `nodes` are those of input, weight and, if there is one, bias.
+/// A convolution; `nodes` are those of input, weight and, if there is one, bias.
 fn convolve<C: CheckpointStrategy, const N: usize>(
-    x: FloatTensor<Autodiff<Flex, C>>,
-    weight: FloatTensor<Autodiff<Flex, C>>,
+    inputs: [Input<C>; 2],
     bias: Option<FlexTensor>,
     nodes: [NodeGuard; N],
     options: ConvOptions,
-) -> FloatTensor<Autodiff<Flex, C>> {
-    match ConvStep.prepare::<C>(nodes).compute_bound().stateful() {
+) -> Input<C> {
+    let prep = ConvStep.prepare::<C>(nodes).compute_bound().stateful();
+    finish(prep, inputs, |[x, weight]| (conv::forward(x, weight, bias, options), options))
+}
+
+/// A memory-bound operation.
+fn light<C, S, R, const N: usize>(
+    step: S,
+    inputs: [Input<C>; N],
+    forward: impl Fn([FlexTensor; N]) -> (FlexTensor, R) + Copy + Send + 'static,
+) -> Input<C>
+where
+    C: CheckpointStrategy,
+    S: Backward<Flex, N, State = Kept<N, R>>,
+    R: Clone + Send + fmt::Debug + 'static,
+{
+    let again = Again { inputs: inputs.each_ref().map(|input| input.id()), forward };
+    let prep = step
+        .prepare::<C>(inputs.each_ref().map(|input| input.node()))
+        .memory_bound()
+        .retro_forward(again)
+        .parents(&inputs);
+    finish(prep.stateful(), inputs, forward)
+}
+
+/// Runs an operation, and keeps what its backward pass needs where that will come.
+fn finish<C, S, R, const N: usize, const K: usize>(
+    kind: OpsKind<S, Flex, Kept<K, R>, C, N>,
+    inputs: [Input<C>; K],
+    forward: impl FnOnce([FlexTensor; K]) -> (FlexTensor, R),
+) -> Input<C>
+where
+    C: CheckpointStrategy,
+    S: Backward<Flex, N, State = Kept<K, R>>,
+    R: Clone + Send + fmt::Debug + 'static,
+{
+    match kind {
         OpsKind::Tracked(mut prep) => {
-            let state = ([&x, &weight].map(|input| prep.checkpoint(input)), options);
-            let (x, weight) = (x.into_primitive(), weight.into_primitive());
-            prep.finish(state, conv::forward(x, weight, bias, options))
+            let ids = inputs.each_ref().map(|input| prep.checkpoint(input));
+            let (out, rest) = forward(inputs.map(|input| input.into_primitive()));
+            prep.finish((ids, rest), out)
         }
         OpsKind::UnTracked(prep) => {
-            let (x, weight) = (x.into_primitive(), weight.into_primitive());
-            prep.finish(conv::forward(x, weight, bias, options))
+            prep.finish(forward(inputs.map(|input| input.into_primitive())).0)
         }
     }
 }
 
-#[derive(Debug)]
-struct RetroActivation {
-    x: NodeId,
-    kind: Activation,
+/// An operation to be computed again.
+struct Again<F, const N: usize> {
+    inputs: [NodeId; N],
+    forward: F,
 }
 
-impl RetroForward for RetroActivation {
-    fn forward(&self, states: &mut BackwardStates, out: NodeId) {
-        let x = states.get_state::<FlexTensor>(&self.x);
-        states.save(out, activation::forward(x, self.kind));
+impl<F, const N: usize> fmt::Debug for Again<F, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Again").field("inputs", &self.inputs).finish_non_exhaustive()
     }
 }
 
-#[derive(Debug)]
-struct RetroGroupNorm {
-    inputs: [NodeId; 3],
-    options: GroupOptions,
-}
-
-impl RetroForward for RetroGroupNorm {
+impl<F, R, const N: usize> RetroForward for Again<F, N>
+where
+    F: Fn([FlexTensor; N]) -> (FlexTensor, R) + Send + 'static,
+{
     fn forward(&self, states: &mut BackwardStates, out: NodeId) {
-        let [x, gamma, beta] = self.inputs.each_ref().map(|id| states.get_state::<FlexTensor>(id));
-        states.save(out, norm::group_forward(x, gamma, beta, self.options).0);
+        let inputs = self.inputs.each_ref().map(|id| states.get_state::<FlexTensor>(id));
+        states.save(out, (self.forward)(inputs).0);
     }
 }
 
-#[derive(Debug)]
-struct RetroLayerNorm {
-    inputs: [NodeId; 3],
-    eps: f64,
-}
-
-impl RetroForward for RetroLayerNorm {
-    fn forward(&self, states: &mut BackwardStates, out: NodeId) {
-        let [x, gamma, beta] = self.inputs.each_ref().map(|id| states.get_state::<FlexTensor>(id));
-        states.save(out, norm::layer_forward(x, gamma, beta, self.eps));
+/// Gives each parent its gradient: those that `gradients` computes of the inputs, the output's
+/// gradient and what the forward pass has left.
+fn backward<R, const N: usize, const K: usize>(
+    ops: Ops<Kept<K, R>, N>,
+    grads: &mut Gradients,
+    checkpointer: &mut Checkpointer,
+    gradients: impl FnOnce([FlexTensor; K], FlexTensor, R) -> [FlexTensor; N],
+) {
+    let grad = grads.consume::<Flex>(&ops.node);
+    let (inputs, rest) = ops.state;
+    let inputs = inputs.map(|id| checkpointer.retrieve_node_output::<FlexTensor>(id));
+    for (node, grad) in ops.parents.into_iter().zip(gradients(inputs, grad, rest)) {
+        if let Some(node) = node {
+            grads.register::<Flex>(node.id, grad);
+        }
     }
 }
 
@@ -192,7 +171,7 @@ impl RetroForward for RetroLayerNorm {
 struct ActivationStep;
 
 impl Backward<Flex, 1> for ActivationStep {
-    type State = (NodeId, Activation);
+    type State = Kept<1, Activation>;
 
     fn backward(
         self,
@@ -200,13 +179,7 @@ impl Backward<Flex, 1> for ActivationStep {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let (x, kind) = ops.state;
-        let x = checkpointer.retrieve_node_output::<FlexTensor>(x);
-        let [node] = ops.parents;
-        if let Some(node) = node {
-            grads.register::<Flex>(node.id, activation::backward(x, grad, kind));
-        }
+        backward(ops, grads, checkpointer, |[x], grad, kind| [activation::backward(x, grad, kind)]);
     }
 }
 
@@ -214,7 +187,7 @@ impl Backward<Flex, 1> for ActivationStep {
 struct GroupNormStep;
 
 impl Backward<Flex, 3> for GroupNormStep {
-    type State = ([NodeId; 3], Vec<Moments>, GroupOptions);
+    type State = Kept<3, (Vec<Moments>, GroupOptions)>;
 
     fn backward(
         self,
@@ -222,15 +195,10 @@ impl Backward<Flex, 3> for GroupNormStep {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let (inputs, moments, options) = ops.state;
-        let [x, gamma, beta] = inputs.map(|id| checkpointer.retrieve_node_output::<FlexTensor>(id));
-        let result = norm::group_backward(x, gamma, beta, grad, &moments, options);
-        for (node, grad) in ops.parents.into_iter().zip([result.x, result.gamma, result.beta]) {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, grad);
-            }
-        }
+        backward(ops, grads, checkpointer, |[x, gamma, beta], grad, (moments, options)| {
+            let found = norm::group_backward(x, gamma, beta, grad, &moments, options);
+            [found.x, found.gamma, found.beta]
+        });
     }
 }
 
@@ -238,7 +206,7 @@ impl Backward<Flex, 3> for GroupNormStep {
 struct LayerNormStep;
 
 impl Backward<Flex, 3> for LayerNormStep {
-    type State = ([NodeId; 2], f64);
+    type State = Kept<3, f64>;
 
     fn backward(
         self,
@@ -246,15 +214,10 @@ impl Backward<Flex, 3> for LayerNormStep {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let (inputs, eps) = ops.state;
-        let [x, gamma] = inputs.map(|id| checkpointer.retrieve_node_output::<FlexTensor>(id));
-        let result = norm::layer_backward(x, gamma, grad, eps);
-        for (node, grad) in ops.parents.into_iter().zip([result.x, result.gamma, result.beta]) {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, grad);
-            }
-        }
+        backward(ops, grads, checkpointer, |[x, gamma, _], grad, eps| {
+            let found = norm::layer_backward(x, gamma, grad, eps);
+            [found.x, found.gamma, found.beta]
+        });
     }
 }
 
@@ -262,7 +225,7 @@ impl Backward<Flex, 3> for LayerNormStep {
 struct AttentionStep;
 
 impl Backward<Flex, 3> for AttentionStep {
-    type State = [NodeId; 3];
+    type State = Kept<3, ()>;
 
     fn backward(
         self,
@@ -270,14 +233,10 @@ impl Backward<Flex, 3> for AttentionStep {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let [q, k, v] = ops.state.map(|id| checkpointer.retrieve_node_output::<FlexTensor>(id));
-        let result = attention::backward(q, k, v, grad);
-        for (node, grad) in ops.parents.into_iter().zip([result.q, result.k, result.v]) {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, grad);
-            }
-        }
+        backward(ops, grads, checkpointer, |[q, k, v], grad, ()| {
+            let found = attention::backward(q, k, v, grad);
+            [found.q, found.k, found.v]
+        });
     }
 }
 
@@ -285,7 +244,7 @@ impl Backward<Flex, 3> for AttentionStep {
 struct ConvStep;
 
 impl<const N: usize> Backward<Flex, N> for ConvStep {
-    type State = ([NodeId; 2], ConvOptions);
+    type State = Kept<2, ConvOptions>;
 
     fn backward(
         self,

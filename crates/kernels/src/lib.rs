@@ -22,7 +22,7 @@ mod norm;
 pub mod plain;
 mod simd;
 
-use burn::backend::Dispatch;
+use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::{DType, Tensor};
 
 use activation::Activation;
@@ -45,15 +45,8 @@ fn activate<const D: usize>(
     kind: Activation,
     plain: fn(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    if !(x.dtype() == DType::F32 && simd::available()) {
-        return plain(x);
-    }
-    let x = x.into_dispatch();
-    if extension::on_flex(&x) {
-        Tensor::from_dispatch(Dispatch::fused_activation(x, kind))
-    } else {
-        plain(Tensor::from_dispatch(x))
-    }
+    let fused = |x, ()| Dispatch::fused_activation(x, kind);
+    either(fusable(&[x.dtype()]), x, (), fused, |x, ()| plain(x))
 }
 
 /// Group normalisation of `x: [batch, channels, ...]` (Wu and He 2018), optionally followed by
@@ -81,17 +74,16 @@ pub fn group_norm<const D: usize>(
         "group_norm: {groups} groups do not divide {channels} channels; x is {shape:?}"
     );
     check_affine("group_norm", channels, &gamma, &beta);
-    if !fusable(&[x.dtype(), gamma.dtype(), beta.dtype()]) {
-        return plain::group_norm(x, groups, gamma, beta, eps, activation);
-    }
-    let x = x.into_dispatch();
-    if extension::on_flex(&x) {
-        let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
-        let options = norm::GroupOptions { groups, eps, activation };
-        Tensor::from_dispatch(Dispatch::fused_group_norm(x, gamma, beta, options))
-    } else {
-        plain::group_norm(Tensor::from_dispatch(x), groups, gamma, beta, eps, activation)
-    }
+    let options = norm::GroupOptions { groups, eps, activation };
+    either(
+        fusable(&[x.dtype(), gamma.dtype(), beta.dtype()]),
+        x,
+        (gamma, beta),
+        |x, (gamma, beta): (Tensor<1>, Tensor<1>)| {
+            Dispatch::fused_group_norm(x, gamma.into_dispatch(), beta.into_dispatch(), options)
+        },
+        |x, (gamma, beta)| plain::group_norm(x, groups, gamma, beta, eps, activation),
+    )
 }
 
 /// Layer normalisation of `x: [..., features]` over its last dimension (Ba et al. 2016).
@@ -107,16 +99,15 @@ pub fn layer_norm<const D: usize>(
     eps: f64,
 ) -> Tensor<D> {
     check_affine("layer_norm", x.dims()[D - 1], &gamma, &beta);
-    if !fusable(&[x.dtype(), gamma.dtype(), beta.dtype()]) {
-        return plain::layer_norm(x, gamma, beta, eps);
-    }
-    let x = x.into_dispatch();
-    if extension::on_flex(&x) {
-        let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
-        Tensor::from_dispatch(Dispatch::fused_layer_norm(x, gamma, beta, eps))
-    } else {
-        plain::layer_norm(Tensor::from_dispatch(x), gamma, beta, eps)
-    }
+    either(
+        fusable(&[x.dtype(), gamma.dtype(), beta.dtype()]),
+        x,
+        (gamma, beta),
+        |x, (gamma, beta): (Tensor<1>, Tensor<1>)| {
+            Dispatch::fused_layer_norm(x, gamma.into_dispatch(), beta.into_dispatch(), eps)
+        },
+        |x, (gamma, beta)| plain::layer_norm(x, gamma, beta, eps),
+    )
 }
 
 /// Scaled dot-product attention, `softmax(q k^T / sqrt(d)) v`, without a mask (Vaswani et al.
@@ -139,16 +130,15 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
         sq[2] > 0 && sq[3] > 0 && sv[2] > 0 && sv[3] > 0,
         "attention: q {sq:?} or v {sv:?} has no queries, keys or features"
     );
-    if !fusable(&[q.dtype(), k.dtype(), v.dtype()]) {
-        return plain::attention(q, k, v);
-    }
-    let q = q.into_dispatch();
-    if extension::on_flex(&q) {
-        let (k, v) = (k.into_dispatch(), v.into_dispatch());
-        Tensor::from_dispatch(Dispatch::fused_attention(q, k, v))
-    } else {
-        plain::attention(Tensor::from_dispatch(q), k, v)
-    }
+    either(
+        fusable(&[q.dtype(), k.dtype(), v.dtype()]),
+        q,
+        (k, v),
+        |q, (k, v): (Tensor<4>, Tensor<4>)| {
+            Dispatch::fused_attention(q, k.into_dispatch(), v.into_dispatch())
+        },
+        |q, (k, v)| plain::attention(q, k, v),
+    )
 }
 
 /// Convolution of `x: [batch, inputs, h, w]` with `weight: [outputs, inputs, kh, kw]`, plus `bias:
@@ -184,21 +174,42 @@ pub fn conv2d(
     dtypes.extend(bias.as_ref().map(Tensor::dtype));
     // Wider padding computes results from zeros alone: rare, and left to burn.
     let narrow = padding[0] < sw[2] && padding[1] < sw[3];
-    if !narrow || x.shape().num_elements() == 0 || !fusable(&dtypes) {
-        return plain::conv2d(x, weight, bias, stride, padding);
+    either(
+        narrow && x.shape().num_elements() > 0 && fusable(&dtypes),
+        x,
+        (weight, bias),
+        |x, (weight, bias): (Tensor<4>, Option<Tensor<1>>)| {
+            let weight = weight.into_dispatch();
+            match bias {
+                None => Dispatch::fused_conv2d(x, weight, options),
+                Some(bias) => Dispatch::fused_conv2d_bias(x, weight, bias.into_dispatch(), options),
+            }
+        },
+        |x, (weight, bias)| plain::conv2d(x, weight, bias, stride, padding),
+    )
+}
+
+/// The fused form of an operation on `x` and `rest` if it is `fusable` and `x` lives on `flex`, else
+/// the plain one.
+fn either<const D: usize, R>(
+    fusable: bool,
+    x: Tensor<D>,
+    rest: R,
+    fused: impl FnOnce(DispatchTensor, R) -> DispatchTensor,
+    plain: impl FnOnce(Tensor<D>, R) -> Tensor<D>,
+) -> Tensor<D> {
+    if !fusable {
+        return plain(x, rest);
     }
     let x = x.into_dispatch();
     if extension::on_flex(&x) {
-        let weight = weight.into_dispatch();
-        Tensor::from_dispatch(match bias {
-            None => Dispatch::fused_conv2d(x, weight, options),
-            Some(bias) => Dispatch::fused_conv2d_bias(x, weight, bias.into_dispatch(), options),
-        })
+        Tensor::from_dispatch(fused(x, rest))
     } else {
-        plain::conv2d(Tensor::from_dispatch(x), weight, bias, stride, padding)
+        plain(Tensor::from_dispatch(x), rest)
     }
 }
 
+/// Whether the fused operations take these types on this processor.
 fn fusable(dtypes: &[DType]) -> bool {
     dtypes.iter().all(|dtype| *dtype == DType::F32) && simd::available()
 }

@@ -75,6 +75,10 @@ pub struct TrainConfig {
     /// The model is kept in `snapshots/` after every so many steps, as the tuned one would be then:
     /// what the evaluation makes a curve of. 0 keeps none.
     pub snapshot_every: u64,
+    /// Train on the latents of the candidates' pictures, as they are after the colour fix and as
+    /// they were scored, instead of the latents that were sampled. They are encoded (the mean of
+    /// the posterior) whenever a group is read.
+    pub reencode: bool,
     /// Memory for latents and control pictures, MiB; beyond it they are read again.
     pub memory: usize,
     /// Held-out groups.
@@ -109,6 +113,7 @@ impl Default for TrainConfig {
             ema_decay: 0.0,
             checkpoint_every: 100,
             snapshot_every: 0,
+            reencode: false,
             memory: 1024,
             validation: ValidationConfig::default(),
             alarm: AlarmConfig::default(),
@@ -129,11 +134,14 @@ pub struct ValidationConfig {
     /// Training stops after this many scorings in a row without a lower validation loss; 0 never
     /// stops early.
     pub patience: u64,
+    /// The tuned model is the one with the lowest validation loss, which may be the reference
+    /// itself, instead of the last one.
+    pub restore_best: bool,
 }
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        Self { fraction: 0.0, every: 100, draws: 4, patience: 0 }
+        Self { fraction: 0.0, every: 100, draws: 4, patience: 0, restore_best: false }
     }
 }
 
@@ -220,6 +228,10 @@ impl TrainConfig {
         for (name, value) in shares {
             ensure(name, value, (0.0..1.0).contains(&value), "it must be in [0, 1)")?;
         }
+        let best = self.validation.restore_best;
+        let fraction = self.validation.fraction;
+        let remedy = "`restore_best` needs groups to validate on: a share above 0";
+        ensure("train.validation.fraction", fraction, !best || fraction > 0.0, remedy)?;
         let kept = self.cache != Cache::Off;
         ensure("train.pool", self.pool, !kept || self.pool > 0, "a `cache` needs at least 1 draw")
     }
@@ -257,5 +269,7 @@ mod tests {
         assert!(refused("beta = nan").contains("`train.beta` is NaN"));
         assert!(refused("cache = 'ahead'").contains("`train.pool` is 0"));
         assert!(refused("[validation]\nfraction = 1.0").contains("[0, 1)"));
+        let nothing_to_choose_by = refused("[validation]\nrestore_best = true");
+        assert!(nothing_to_choose_by.contains("`train.validation.fraction` is 0"));
     }
 }

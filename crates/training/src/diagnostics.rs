@@ -110,9 +110,14 @@ impl Patience {
         Self { limit, best: f64::INFINITY, without: 0 }
     }
 
+    /// Whether a validation loss is below all so far.
+    pub fn improves(&self, loss: f64) -> bool {
+        loss < self.best
+    }
+
     /// Takes in a validation loss; whether to stop.
     pub fn observe(&mut self, loss: f64) -> bool {
-        if loss < self.best {
+        if self.improves(loss) {
             (self.best, self.without) = (loss, 0);
         } else {
             self.without += 1;

@@ -72,7 +72,8 @@ pub fn run<M: Module>(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<State<M>> {
     let task = Task { stage, folder, fingerprint, config };
-    run_until(task, module, objective, &mut |_, _| false, &mut |_| Ok(()), progress)
+    let mut objective = |state: &State<M>, step| objective(&state.module, step);
+    run_until(task, module, &mut objective, &mut |_, _| false, &mut |_| Ok(()), progress)
 }
 
 /// A training to be run.
@@ -90,7 +91,7 @@ pub struct Task<'a> {
 
 /// Trains `module` to the end of the run, from the newest checkpoint in `folder` if there is one.
 ///
-/// `objective` gets the module and the step's index and must depend on nothing else that changes,
+/// `objective` gets the state and the step's index and must depend on nothing else that changes,
 /// so that an interrupted run ends in the same files as an undisturbed one.
 ///
 /// `watch` sees the logged values of every step in order, those of an interrupted run's past
@@ -104,7 +105,7 @@ pub struct Task<'a> {
 pub fn run_until<M: Module>(
     task: Task<'_>,
     module: M,
-    objective: &mut dyn FnMut(&M, u64) -> Result<Outcome>,
+    objective: &mut dyn FnMut(&State<M>, u64) -> Result<Outcome>,
     watch: &mut dyn FnMut(u64, &BTreeMap<String, f64>) -> bool,
     keep: &mut dyn FnMut(&State<M>) -> Result<()>,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -123,7 +124,7 @@ pub fn run_until<M: Module>(
     }
     while state.step < config.steps && !stopped {
         let step = state.step;
-        let outcome = objective(&state.module, step)?;
+        let outcome = objective(&state, step)?;
         let (module, update) = state.optimiser.step(
             state.module,
             outcome.gradients,

@@ -6,12 +6,16 @@ mod common;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::Device;
-use common::{Files, config};
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{CANDIDATES, Files, SIDE, config};
+use dp2o_data::Picture;
 use dp2o_models::sd2::Sd2;
+use dp2o_nn::DType;
+use dp2o_nn::checkpoint::{self, TensorMap, write};
 use dp2o_parity::check;
+use dp2o_schema::seed::Key;
 use dp2o_schema::{Crop, Pair, Split, table};
-use dp2o_training::dpo::read_snapshots;
+use dp2o_training::dpo::{read_model_step, read_snapshots};
 use dp2o_training::log::{Entry, read};
 use dp2o_training::{Cache, Objective, TrainConfig, ValidationConfig};
 
@@ -256,15 +260,106 @@ fn training_stops_when_validation_no_longer_improves() {
         // Far too fast: the validation loss rises at once.
         learning_rate: 0.3,
         warmup_steps: 0,
-        validation: ValidationConfig { fraction: 0.5, every: 3, patience: 2, draws: 2 },
+        validation: ValidationConfig {
+            fraction: 0.5,
+            every: 3,
+            patience: 2,
+            draws: 2,
+            ..ValidationConfig::default()
+        },
         ..config()
     };
     let outcome = files.train("out", &config, &mut |_| {}).unwrap();
     assert!(outcome.stopped_early && outcome.steps < 40, "{outcome:?}");
+    assert_eq!(outcome.model_step, outcome.steps);
     let whole = files.contents("out");
     let again = files.train("out", &config, &mut |_| {}).unwrap();
     assert_eq!((again.steps, again.stopped_early), (outcome.steps, true));
     assert_eq!(files.contents("out"), whole);
+}
+
+/// The best of a run that gets better and then worse is what a run of as many steps makes.
+#[test]
+fn the_weights_with_the_lowest_validation_loss_are_restored() {
+    let files = Files::new(6, 2, &Device::flex());
+    let with = |restore_best: bool, steps: u64| TrainConfig {
+        steps,
+        learning_rate: 2e-3,
+        checkpoint_every: 4,
+        validation: ValidationConfig {
+            fraction: 0.3,
+            every: 3,
+            draws: 2,
+            patience: 0,
+            restore_best,
+        },
+        ..config()
+    };
+    let config = with(true, 32);
+    let outcome = files.train("out", &config, &mut |_| {}).unwrap();
+    let losses = column(&log(&files, "out"), "validation_loss");
+    let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    let at = losses.iter().position(|loss| *loss == best).unwrap() as u64 * 3;
+    assert_eq!(outcome.model_step, at);
+    // Measured: from .81 up to 1.32, down to .525 after 24 steps, up to .56 at the end.
+    assert!(0 < at && at < outcome.steps, "a low inside: {losses:?}");
+    assert_eq!(outcome.validation.as_ref().unwrap()["validation_loss"], best);
+    assert_eq!(read_model_step(&files.path("out")).unwrap(), at);
+    let short = files.train("short", &with(false, at), &mut |_| {}).unwrap();
+    assert_eq!((short.model_step, short.steps), (at, at));
+    assert_eq!(files.contents("out/model"), files.contents("short/model"));
+    // Killed before and after the best, and once it has ended.
+    killed(&files, "broken", &config, 3);
+    killed(&files, "broken", &config, 26);
+    assert_eq!(files.train("broken", &config, &mut |_| {}).unwrap().model_step, at);
+    assert_eq!(files.train("out", &config, &mut |_| {}).unwrap().model_step, at);
+    assert_eq!(files.contents("broken"), files.contents("out"));
+}
+
+/// Training on pictures is training on what the encoder makes of them.
+#[test]
+fn pictures_are_encoded_again_where_asked_for() {
+    let (files, device) = (Files::new(2, 2, &Device::flex()), Device::flex());
+    let vae = Sd2::load(&files.path("reference"), &device).unwrap().vae;
+    let side = 4 * SIDE;
+    let reencode = TrainConfig { reencode: true, pool: 3, cache: Cache::Lazy, ..config() };
+    for group in ["group-0", "group-1"] {
+        let folder = files.path("candidates").join(group);
+        let mut latents = Vec::new();
+        for candidate in 0..CANDIDATES {
+            let values = Key::new(3).with(group).with(candidate).normals(3 * side * side);
+            let values = values.iter().map(|v| (0.5 + 0.2 * v).clamp(0.0, 1.0)).collect();
+            let path = folder.join(format!("{candidate:03}.png"));
+            Picture::new(side, side, values).save_png(&path).unwrap();
+            let values = Picture::open(&path).unwrap().picture.values;
+            let x = Tensor::from_data(TensorData::new(values, [1, 3, side, side]), &device);
+            latents.extend(dp2o_training::parameters::values(
+                vae.scale(vae.encode(x * 2.0 - 1.0).mode()),
+            ));
+        }
+        let shape = [CANDIDATES as usize, 4, SIDE, SIDE];
+        let map =
+            TensorMap::from([("latents".to_string(), checkpoint::Entry::new(shape, latents))]);
+        write(&folder.join("encoded"), &map, DType::F32, &Default::default()).unwrap();
+    }
+    files
+        .train("sampled", &TrainConfig { reencode: false, ..reencode.clone() }, &mut |_| {})
+        .unwrap();
+    files.train("reencoded", &reencode, &mut |_| {}).unwrap();
+    let picture = files.path("candidates/group-1/004.png");
+    let bytes = fs::read(&picture).unwrap();
+    fs::remove_file(&picture).unwrap();
+    let missing = files.train("missing", &reencode, &mut |_| {}).unwrap_err().to_string();
+    assert!(missing.contains("004.png"), "{missing}");
+    fs::write(&picture, bytes).unwrap();
+    for group in ["group-0", "group-1"] {
+        let folder = files.path("candidates").join(group);
+        fs::rename(folder.join("encoded"), folder.join("latents.safetensors")).unwrap();
+    }
+    let plain = TrainConfig { reencode: false, ..reencode };
+    files.train("encoded", &plain, &mut |_| {}).unwrap();
+    assert_eq!(files.contents("reencoded/model"), files.contents("encoded/model"));
+    assert_ne!(files.contents("reencoded/model"), files.contents("sampled/model"));
 }
 
 #[test]

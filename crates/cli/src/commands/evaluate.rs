@@ -7,13 +7,13 @@ use burn::tensor::Device;
 
 use dp2o_data::{DegradeConfig, Source};
 use dp2o_evaluation::{
-    EvaluationFiles, GroupPictures, Inputs, curve_rows, evaluate, method_rows, method_summary,
-    monitors, quantities, write_curve, write_methods,
+    EvaluationFiles, GroupPictures, Inputs, Photographs, curve_rows, evaluate, method_rows,
+    method_summary, monitors, quantities, write_curve, write_methods,
 };
 use dp2o_generation::{GenerateConfig, Shard};
 use dp2o_iqa::scoring::Group;
 use dp2o_schema::{Crop, Score, Split};
-use dp2o_training::dpo::read_snapshots;
+use dp2o_training::dpo::{read_model_step, read_snapshots};
 use serde_json::Value;
 
 use super::generate::{Task, crops, decisive, groups, sample};
@@ -205,7 +205,9 @@ impl Pictures<'_> {
         let reference = self.scores("reference", &self.run.model()?, &sampling)?;
         let tuned = self.scores("tuned", &tuned, &sampling)?;
         let reward = config.evaluate.reward.as_ref().unwrap_or(&config.curate.reward);
-        let inputs = Inputs { reference: &reference, tuned: &tuned, reward, ranges: None };
+        let photographs = &Photographs::of(self.crops);
+        let inputs =
+            Inputs { reference: &reference, tuned: &tuned, reward, ranges: None, photographs };
         let mut evaluation = evaluate(&inputs, &config.evaluate, config.seed)?;
         let ranges = &evaluation.summary.reward_definition.ranges;
 
@@ -223,10 +225,10 @@ impl Pictures<'_> {
                 let scores = self.scores(&format!("step-{step:08}"), &model, &sampling)?;
                 rows.extend(curve_rows(step, &quantities(&scores)?));
             }
-            // Early stopping ends before `train.steps`.
-            let log = dp2o_training::log::read(&self.run.folder.training().join("log.jsonl"))?;
-            let last = log.last().map_or(config.train.steps, |entry| entry.step + 1);
-            rows.extend(curve_rows(last, &of_first(&tuned)?));
+            // Not `train.steps` after an early stop, or where the best model was restored.
+            let step = read_model_step(&self.run.folder.training())?;
+            rows.retain(|row| row.step != step);
+            rows.extend(curve_rows(step, &of_first(&tuned)?));
             write_curve(&files.curve(), &rows)?;
         }
         let mut rows = Vec::new();
@@ -236,14 +238,15 @@ impl Pictures<'_> {
             let scores = score::score(&groups, &config.score, &folder, self.device)?;
             let values = quantities(&scores)?;
             rows.extend(method_rows(&name, &values));
-            let summary = method_summary(&name, &values, &config.evaluate, config.seed);
+            let summary =
+                method_summary(&name, &values, photographs, &config.evaluate, config.seed);
             of_methods.insert(name, summary);
         }
         write_methods(&files.methods(), &rows)?;
 
         let pictures = GroupPictures::of_run(self.crops, self.data, self.folder)?;
         let summary = &mut evaluation.summary;
-        summary.monitors = monitors(&pictures, &config.evaluate, config.seed)?;
+        summary.monitors = monitors(&pictures, photographs, &config.evaluate, config.seed)?;
         summary.methods = of_methods;
         summary.elapsed_seconds = self.run.elapsed().into_iter().collect();
         evaluation.write(self.folder)?;

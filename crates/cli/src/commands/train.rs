@@ -62,6 +62,7 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
             pairs: &run.folder.pairs(),
             candidates: &run.folder.candidates(),
             manifest: &run.folder.manifest(),
+            min_side: run.config.generate.min_side,
             model: &model,
             out: &out,
             reference_errors: &errors,
@@ -100,6 +101,12 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
         }
         if done.skipped > 0 {
             tracing::warn!("{} steps without a finite gradient were skipped", done.skipped);
+        }
+        if done.model_step < done.steps {
+            tracing::info!(
+                "the tuned model is that after {} steps: its validation loss is lowest",
+                done.model_step
+            );
         }
         tracing::info!(
             "train: {} steps on {} pairs of {} groups, tuned model in {}",

@@ -3,8 +3,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use dp2o_data::{OpenOptions, Picture, pictures};
-use dp2o_generation::{GenerateConfig, Generator, upscale};
+use dp2o_data::{OpenOptions, Picture, pictures, save_png_rows};
+use dp2o_generation::{GenerateConfig, Generator, memory_plan, upscale};
 use dp2o_models::sd2::Sd2;
 
 use crate::config::ConfigArgs;
@@ -12,7 +12,8 @@ use crate::{device, model, progress};
 
 /// Upscales pictures of any size with the embedded or a tuned model.
 ///
-/// Large pictures go tile by tile with feathered overlaps: memory stays bounded and there are no seams.
+/// Large pictures go tile by tile with feathered overlaps, so that there are no seams and the networks'
+/// memory does not grow. What a picture will take is said first.
 /// Transparency is kept and the camera's orientation applied. Results are PNG files.
 #[derive(clap::Args)]
 pub struct Args {
@@ -82,14 +83,29 @@ impl Args {
         for note in &opened.notes {
             tracing::info!("`{}`: {note}", input.display());
         }
+        let (picture, alpha) = (&opened.picture, opened.alpha.as_deref());
+        let plan = memory_plan(generator, picture.width, picture.height, alpha.is_some());
+        let scale = generator.config().scale;
+        tracing::info!(
+            "`{}`: {}x{} to {}x{} pixels, memory: about {} MiB for the picture, {} MiB for the networks",
+            input.display(),
+            picture.width,
+            picture.height,
+            picture.width * scale,
+            picture.height * scale,
+            plan.picture >> 20,
+            plan.networks >> 20
+        );
         let bar = progress::bar("upscale", "tiles");
-        let (picture, alpha) =
-            upscale(generator, &opened.picture, opened.alpha.as_deref(), seed, &mut |p| {
-                bar.set_message(format!("{:?}", p.phase));
-                progress::set(&bar, p.done, p.total);
-            })?;
+        let made = upscale(generator, picture, alpha, seed, &mut |p| {
+            bar.set_message(format!("{:?}", p.phase));
+            progress::set(&bar, p.done, p.total);
+        })?;
         bar.finish_and_clear();
-        picture.save_png_with_alpha(target, alpha.as_deref()).context("cannot save the result")?;
+        save_png_rows(target, (made.width, made.height), made.has_alpha(), |file| {
+            made.rows(&mut |rows, alpha| file.push(rows, alpha));
+        })
+        .context("cannot save the result")?;
         println!("{}", target.display());
         Ok(())
     }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dp2o_curation::mean;
 use dp2o_schema::seed::Key;
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::tables::RunTables;
 use crate::report::log::{smooth, thin};
 use crate::{
-    AtM, Interval, MethodSummary, Outcome, Paired, REWARD, RewardDefinition, at_m, clustered, sizes,
+    AtM, Interval, MethodSummary, Outcome, Paired, Photographs, REWARD, RewardDefinition, at_m,
+    distinct, interval, sizes,
 };
 
 /// What the runs of one variant gave.
@@ -194,12 +195,10 @@ pub fn measure(runs: &[RunTables], baseline: Option<&[RunTables]>) -> Measured {
         );
     }
     let evaluated = runs[0].pictures.get(REWARD).into_iter().flat_map(BTreeMap::keys);
-    let photographs: BTreeSet<&String> =
-        evaluated.filter_map(|group| scene.photographs.get(group)).collect();
     Measured {
         runs: runs.len(),
         images: first.images,
-        photographs: photographs.len(),
+        photographs: distinct(&scene.photographs.numbers(evaluated)),
         seeds: first.seeds,
         reward_definition: first.reward_definition.clone(),
         quantities,
@@ -230,7 +229,7 @@ fn against(runs: &[RunTables], others: &[RunTables], name: &str) -> Option<Inter
 struct Scene<'a> {
     runs: Vec<&'a RunTables>,
     groups: Vec<&'a String>,
-    photographs: &'a BTreeMap<String, String>,
+    photographs: &'a Photographs,
 }
 
 /// One value a run and picture, for the pictures that have it in all runs.
@@ -242,21 +241,20 @@ struct Values {
 impl<'a> Scene<'a> {
     fn new(runs: Vec<&'a RunTables>) -> Self {
         let photographs = &runs[0].photographs;
-        Self { runs, groups: photographs.keys().collect(), photographs }
+        Self { runs, groups: photographs.groups().collect(), photographs }
     }
 
     /// `None` when no picture has all values.
     fn values(&self, of: impl Fn(&RunTables, &str) -> Option<f64>) -> Option<Values> {
         let mut values = vec![Vec::new(); self.runs.len()];
-        let mut photographs = Vec::new();
-        let mut numbers: BTreeMap<&String, usize> = BTreeMap::new();
+        let mut kept = Vec::new();
         for group in &self.groups {
             let row: Option<Vec<f64>> = self.runs.iter().map(|run| of(run, group)).collect();
             let Some(row) = row else { continue };
             values.iter_mut().zip(row).for_each(|(run, value)| run.push(value));
-            let next = numbers.len();
-            photographs.push(*numbers.entry(&self.photographs[*group]).or_insert(next));
+            kept.push(*group);
         }
+        let photographs = self.photographs.numbers(kept);
         (!photographs.is_empty()).then_some(Values { values, photographs })
     }
 }
@@ -269,7 +267,7 @@ impl Values {
     fn interval(&self, scene: &Scene<'_>, name: &str, what: &str) -> Interval {
         let key = Key::new(0).with("results").with(name).with(what);
         let resamples = scene.runs[0].summary.resamples;
-        clustered(&self.values, &self.photographs, resamples, &key)
+        interval(&self.values, &self.photographs, resamples, &key)
     }
 }
 

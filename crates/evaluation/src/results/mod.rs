@@ -6,7 +6,7 @@
 //!
 //! A sweep has experiments, an experiment has variants, a variant has one run for each run seed. Every
 //! number of a variant is a mean over its runs and pictures, with an interval for other photographs and
-//! other run seeds ([`crate::clustered`]).
+//! other run seeds ([`crate::interval`]).
 
 mod figures;
 mod measure;

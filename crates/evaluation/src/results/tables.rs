@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::TrainingLog;
 use crate::{
-    CurveRow, EvaluationFiles, MethodRow, PictureRow, Result, Summary, read_curve, read_methods,
-    read_per_image,
+    CurveRow, EvaluationFiles, MethodRow, Photographs, PictureRow, Result, Summary, read_curve,
+    read_methods, read_per_image,
 };
 
 /// Values of a reward, by group and candidate.
@@ -19,8 +19,7 @@ pub struct RunTables {
     /// The run seed.
     pub seed: u64,
     pub(super) summary: Summary,
-    /// The photograph of each group, by its hash.
-    pub(super) photographs: BTreeMap<String, String>,
+    pub(super) photographs: Photographs,
     /// By quantity, then group.
     pub(super) pictures: BTreeMap<String, BTreeMap<String, PictureRow>>,
     pub(super) reference: Samples,
@@ -63,7 +62,7 @@ impl RunTables {
         Ok(Self {
             seed,
             summary: Summary::read(&files.summary())?,
-            photographs: crops.into_iter().map(|crop| (crop.id, crop.photo_sha256)).collect(),
+            photographs: Photographs::of(&crops),
             pictures,
             reference: samples(&files.reference_rewards())?,
             tuned: samples(&files.tuned_rewards())?,

@@ -289,11 +289,18 @@ pub(super) fn unsupported(
     }
 }
 
+/// An error about `field` unless it is `good`.
+fn ensure(
+    good: bool,
+    field: &str,
+    found: impl std::fmt::Debug,
+    supported: impl Into<String>,
+) -> Result<()> {
+    if good { Ok(()) } else { Err(unsupported(field, format!("{found:?}"), supported)) }
+}
+
 pub(super) fn check_activation(name: &str) -> Result<()> {
-    match name {
-        "silu" | "swish" => Ok(()),
-        other => Err(unsupported("act_fn", format!("{other:?}"), "\"silu\"")),
-    }
+    ensure(["silu", "swish"].contains(&name), "act_fn", name, "\"silu\"")
 }
 
 pub(super) fn check_blocks(
@@ -302,28 +309,20 @@ pub(super) fn check_blocks(
     levels: usize,
     supported: &[&str],
 ) -> Result<()> {
-    let wrong = found.iter().find(|name| !supported.contains(&name.as_str()));
-    if found.len() == levels && wrong.is_none() {
-        return Ok(());
-    }
+    let known = found.iter().all(|name| supported.contains(&name.as_str()));
     let wanted = format!("{levels} of {supported:?}, as many as in `block_out_channels`");
-    Err(unsupported(field, format!("{found:?}"), wanted))
+    ensure(known && found.len() == levels, field, found, wanted)
 }
 
 pub(super) fn check_positive(field: &str, values: &[usize]) -> Result<()> {
-    match values.contains(&0) || values.is_empty() {
-        true => Err(unsupported(field, format!("{values:?}"), "numbers above 0")),
-        false => Ok(()),
-    }
+    ensure(!values.is_empty() && !values.contains(&0), field, values, "numbers above 0")
 }
 
 pub(super) fn check_channels(channels: &[usize], groups: usize) -> Result<()> {
     check_positive("block_out_channels", channels)?;
-    if groups == 0 || channels.iter().any(|c| !c.is_multiple_of(groups)) {
-        let wanted = format!("a divisor of each of `block_out_channels` {channels:?}");
-        return Err(unsupported("norm_num_groups", groups, wanted));
-    }
-    Ok(())
+    let divides = groups > 0 && channels.iter().all(|c| c.is_multiple_of(groups));
+    let wanted = format!("a divisor of each of `block_out_channels` {channels:?}");
+    ensure(divides, "norm_num_groups", groups, wanted)
 }
 
 /// Fields that change nothing here: sizes for information, and precision (all is f32).

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use dp2o_data::Picture;
+use dp2o_data::{Filter, Picture};
 use dp2o_generation::{control_image, read_latents};
+use dp2o_models::sd2::AutoencoderKl;
 use dp2o_schema::{Crop, Pair, Split, table};
 use sha2::{Digest, Sha256};
 
@@ -45,6 +46,18 @@ impl GroupTensors {
     }
 }
 
+/// How a model sees pictures.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Output pixels a latent position, each way.
+    pub factor: usize,
+    /// [`dp2o_generation::GenerateConfig::min_side`] of the candidates.
+    pub min_side: usize,
+    /// Takes the latents of the candidates' pictures instead of those that were sampled; on a
+    /// device without autodiff.
+    pub reencode: Option<AutoencoderKl>,
+}
+
 /// The groups that pairs name, with the files that they stand for.
 #[derive(Debug)]
 pub struct Dataset {
@@ -53,8 +66,7 @@ pub struct Dataset {
     crops: Vec<Crop>,
     candidates: PathBuf,
     data: PathBuf,
-    /// Output pixels a latent position, each way.
-    factor: usize,
+    view: View,
     device: Device,
     budget: usize,
     used: usize,
@@ -71,7 +83,7 @@ impl Dataset {
         pairs: &Path,
         candidates: &Path,
         manifest: &Path,
-        factor: usize,
+        view: View,
         budget: usize,
         device: &Device,
     ) -> Result<Self> {
@@ -98,7 +110,7 @@ impl Dataset {
             crops,
             candidates: candidates.into(),
             data: manifest.parent().unwrap_or(Path::new(".")).into(),
-            factor,
+            view,
             device: device.clone(),
             budget,
             used: 0,
@@ -144,44 +156,45 @@ impl Dataset {
         if let Some(bad) = latents.values.iter().position(|v| !v.is_finite()) {
             return Err(fail(format!("candidate {} is not finite", bad / (c * h * w))));
         }
-        let (width, height) = (w * self.factor, h * self.factor);
-        let control = control_image(&Picture::open(&lr)?.picture, crop.scale as usize);
+        let (width, height) = (w * self.view.factor, h * self.view.factor);
+        let lr = &Picture::open(&lr)?.picture;
+        let control = control_image(lr, crop.scale as usize, self.view.min_side);
         if control.width > width || control.height > height {
             return Err(fail(format!(
                 "is of pictures of {width}x{height} pixels, the control picture has {}x{}",
                 control.width, control.height
             )));
         }
-        let control = extend(&control, width, height);
+        let size = (control.width, control.height);
+        let control = tensor(control.extended(width, height), &self.device);
         let bytes = latents.values.iter().flat_map(|v| v.to_le_bytes());
         let mut hash = Sha256::new_with_prefix(lr_hash);
         hash.update(bytes.collect::<Vec<u8>>());
+        let sampled = TensorData::new(latents.values, [m, c, h, w]);
+        let latents = match &self.view.reencode {
+            None => Tensor::from_data(sampled, &self.device),
+            Some(vae) => {
+                let files: Vec<PathBuf> =
+                    (0..m).map(|k| folder.join(format!("{k:03}.png"))).collect();
+                hash.update(hash_files(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?);
+                let encode = |file: &PathBuf| {
+                    let picture = Picture::open(file)?.picture;
+                    let picture = picture.resize(size.0, size.1, Filter::BicubicPil);
+                    let x = tensor(picture.extended(width, height), &self.device);
+                    Ok(vae.scale(vae.encode(x * 2.0 - 1.0).mode())) // [1, c, h, w]
+                };
+                Tensor::cat(files.iter().map(encode).collect::<Result<Vec<_>>>()?, 0)
+            }
+        };
         let name = format!("{}-{}", group.id, &hex(&hash.finalize())[..12]);
-        Ok(GroupTensors {
-            latents: Tensor::from_data(TensorData::new(latents.values, [m, c, h, w]), &self.device),
-            control: Tensor::from_data(
-                TensorData::new(control, [1, 3, height, width]),
-                &self.device,
-            ),
-            name,
-        })
+        Ok(GroupTensors { latents, control, name })
     }
 }
 
-/// Planar values with right and bottom edges repeated, as when the candidates were made.
-fn extend(picture: &Picture, width: usize, height: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(3 * width * height);
-    for channel in 0..3 {
-        let rows = picture.plane(channel).chunks_exact(picture.width);
-        let last = picture.plane(channel).chunks_exact(picture.width).next_back();
-        let missing = std::iter::repeat_n(last, height - picture.height).flatten();
-        for row in rows.chain(missing) {
-            values.extend_from_slice(row);
-            let edge = row.last().copied().unwrap_or_default();
-            values.extend(std::iter::repeat_n(edge, width - picture.width));
-        }
-    }
-    values
+/// `[1, 3, height, width]`.
+fn tensor(picture: Picture, device: &Device) -> Tensor<4> {
+    let shape = [1, 3, picture.height, picture.width];
+    Tensor::from_data(TensorData::new(picture.values, shape), device)
 }
 
 /// SHA-256 of the contents of files one after the other, in hexadecimal.

@@ -18,4 +18,4 @@ mod session;
 pub mod step;
 mod train;
 
-pub use train::{TrainInputs, Trained, read_snapshots, train};
+pub use train::{TrainInputs, Trained, read_model_step, read_snapshots, train};

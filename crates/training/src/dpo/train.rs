@@ -11,12 +11,13 @@ use dp2o_generation::fingerprint;
 use dp2o_models::sd2::{ControlNet, Sd2};
 use dp2o_nn::DType;
 use dp2o_schema::atomic;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::cache::ReferenceErrors;
 use crate::config::{Cache, TrainConfig};
 use crate::diagnostics::{Alarm, Patience};
-use crate::dpo::dataset::{Dataset, hash_files, hash_text};
+use crate::dpo::dataset::{Dataset, View, hash_files, hash_text};
 use crate::dpo::sd2::Sd2Errors;
 use crate::dpo::session::Session;
 use crate::run::{Outcome, Progress, Task, run_until};
@@ -31,9 +32,12 @@ pub struct TrainInputs<'a> {
     pub candidates: &'a Path,
     /// Table of [`dp2o_schema::Crop`] rows; LR pictures stand relative to its folder.
     pub manifest: &'a Path,
+    /// [`dp2o_generation::GenerateConfig::min_side`] that the candidates were made with.
+    pub min_side: usize,
     /// The reference model's folder.
     pub model: &'a Path,
-    /// Folder for `checkpoints/`, `snapshots/`, `log.jsonl`, TensorBoard's events and `model/`.
+    /// Folder for `checkpoints/`, `snapshots/`, `best/`, `log.jsonl`, TensorBoard's events, `model/`
+    /// and `model.json`.
     pub out: &'a Path,
     /// Folder for reference errors: `OUT/reference-errors`, or one that several runs share.
     pub reference_errors: &'a Path,
@@ -46,6 +50,9 @@ pub struct Trained {
     pub model: PathBuf,
     /// Steps done.
     pub steps: u64,
+    /// Steps after which the tuned model was as it is: fewer with
+    /// [`crate::ValidationConfig::restore_best`] where a later one was worse.
+    pub model_step: u64,
     /// Whether the validation loss ended it before the last step.
     pub stopped_early: bool,
     /// Steps skipped because loss or gradient was not finite.
@@ -71,11 +78,12 @@ pub struct Trained {
 /// Resumes from the newest checkpoint in `out`, to the same files as an undisturbed run. Besides
 /// `loss`, `learning_rate`, `gradient_norm` and `skipped`, each step logs the values of
 /// [`crate::diagnostics::Tally::scalars`], `alarm` (1 while the winners' error rises), and every
-/// so many steps `validation_loss` and the tally of the groups kept out, before the step's update.
+/// so many steps `validation_loss` and the tally of the groups kept out, before the step's update
+/// and of the averaged weights where an average is kept.
 ///
 /// `out/snapshots/step-NNNNNNNN` are the models of [`TrainConfig::snapshot_every`], the last step's
 /// excepted. The tuned model in `out/model` is a whole folder in diffusers' layout: the ControlNet in f32, all
-/// other parts copied. `device` is a plain one; autodiff is added here.
+/// other parts copied; `out/model.json` says after how many steps it was so. `device` is a plain one; autodiff is added here.
 ///
 /// # Errors
 /// Those of files and settings, each with its remedy, and [`Error::NotFinite`].
@@ -94,7 +102,11 @@ pub fn train(
         inputs.pairs,
         inputs.candidates,
         inputs.manifest,
-        model.vae.config.factor(),
+        View {
+            factor: model.vae.config.factor(),
+            min_side: inputs.min_side,
+            reencode: config.reencode.then(|| model.vae.clone()),
+        },
         config.memory << 20,
         device,
     )?;
@@ -103,6 +115,7 @@ pub fn train(
     let settings = json!({
         "config": config,
         "seed": seed,
+        "min_side": inputs.min_side,
         "model": model_hash,
         "tables": hash_files(&[inputs.pairs, inputs.manifest])?,
     });
@@ -120,13 +133,20 @@ pub fn train(
     }
     let alarm = RefCell::new(Alarm::new(config.alarm.clone()));
     let alarm_on = RefCell::new(false);
-    let mut patience = Patience::new(config.validation.patience);
-    let mut objective = |policy: &ControlNet, step: u64| {
+    let patience = RefCell::new(Patience::new(config.validation.patience));
+    let best = inputs.out.join("best");
+    let mut objective = |state: &State<ControlNet>, step: u64| {
         let validation = match step.is_multiple_of(config.validation.every) {
-            true => session.validate(policy)?,
+            true => session.validate(&state.averaged())?,
             false => None,
         };
-        let (gradients, tally) = session.step(policy, step)?;
+        if let Some(tally) = &validation
+            && config.validation.restore_best
+            && patience.borrow().improves(tally.loss)
+        {
+            save_best(&best, step, &state.averaged().valid())?;
+        }
+        let (gradients, tally) = session.step(&state.module, step)?;
         let mut scalars = tally.scalars();
         // The state itself moves on in `watch`, which also sees the past of a resumed run.
         let on = alarm.borrow().clone().observe(&scalars);
@@ -141,7 +161,7 @@ pub fn train(
     };
     let mut watch = |_: u64, scalars: &BTreeMap<String, f64>| {
         *alarm_on.borrow_mut() = alarm.borrow_mut().observe(scalars);
-        scalars.get("validation_loss").is_some_and(|loss| patience.observe(*loss))
+        scalars.get("validation_loss").is_some_and(|loss| patience.borrow_mut().observe(*loss))
     };
     let mut keep = |state: &State<ControlNet>| {
         let every = config.snapshot_every;
@@ -157,15 +177,27 @@ pub fn train(
     let state =
         run_until(task, controlnet.train(), &mut objective, &mut watch, &mut keep, progress)?;
     session.errors.flush()?;
-    let tuned = state.averaged();
-    let validation = session.validate(&tuned)?.map(|tally| named(&tally));
+    let (mut tuned, mut model_step) = (state.averaged(), state.step);
+    let mut validation = session.validate(&tuned)?;
+    if let Some(tally) = &validation
+        && config.validation.restore_best
+        && !patience.borrow().improves(tally.loss)
+        && best.exists()
+    {
+        model_step = atomic::read_json::<ModelStep>(&best.join("step.json"))?.step;
+        tuned = ControlNet::load(&best, device)?.train();
+        validation = session.validate(&tuned)?;
+    }
+    let validation = validation.map(|tally| named(&tally));
     let folder = inputs.out.join("model");
     save(inputs.model, &folder, &tuned.valid(), |from, to| fs::copy(from, to).map(drop))?;
+    atomic::write_json(&model_record(inputs.out), &ModelStep { step: model_step })?;
     let training = &session.split.training;
     let alarm = *alarm_on.borrow();
     Ok(Trained {
         model: folder,
         steps: state.step,
+        model_step,
         stopped_early: state.step < config.steps,
         skipped: state.optimiser.skipped(),
         alarm,
@@ -175,6 +207,33 @@ pub fn train(
         blocks: session.stream.epoch_length(),
         reference_errors: session.errors.computed,
         validation,
+    })
+}
+
+/// `model.json`, and `step.json` of `best/`.
+#[derive(Serialize, Deserialize)]
+struct ModelStep {
+    step: u64,
+}
+
+fn model_record(out: &Path) -> PathBuf {
+    out.join("model.json")
+}
+
+/// After how many steps the tuned model of a training folder was as it is.
+///
+/// # Errors
+/// When the training has not ended.
+pub fn read_model_step(out: &Path) -> Result<u64> {
+    Ok(atomic::read_json::<ModelStep>(&model_record(out))?.step)
+}
+
+/// Keeps the ControlNet with the lowest validation loss so far. A run that goes on from before
+/// `step` comes to it again, and to the same ControlNet.
+fn save_best(folder: &Path, step: u64, controlnet: &ControlNet) -> Result<()> {
+    atomic::folder::<Error, _>(folder, |folder| {
+        controlnet.save(folder, DType::F32)?;
+        Ok(atomic::write_json(&folder.join("step.json"), &ModelStep { step })?)
     })
 }
 

@@ -155,6 +155,7 @@ impl Files {
                 pairs: &path("pairs.parquet"),
                 candidates: &path("candidates"),
                 manifest: &path("data/manifest.parquet"),
+                min_side: 0,
                 model: &path("reference"),
                 out: &path(out),
                 reference_errors: &path(out).join("reference-errors"),
