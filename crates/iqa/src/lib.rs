@@ -46,9 +46,11 @@ mod net;
 pub mod nr;
 mod nss;
 mod plane;
+pub mod presets;
 pub mod registry;
 pub mod scoring;
-mod weights;
+pub mod verify;
+pub mod weights;
 
 pub use error::{MetricError, Result};
 pub use metric::{FullReference, Metric, NoReference, Prepared};

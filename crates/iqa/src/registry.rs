@@ -10,6 +10,7 @@ use crate::nr::{
     AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
     Piqe, QAlign, Svm, TopiqIaa, TopiqNr,
 };
+use crate::weights::cache::Cache;
 use crate::weights::fetch::{BRISQUE, Package, ST_LPIPS};
 use crate::{FullReference, Metric, MetricError, Networks, NoReference, Result};
 
@@ -40,7 +41,37 @@ pub struct Entry {
     pub variants: &'static [&'static str],
     /// Whom to cite.
     pub citation: &'static str,
+    /// What a picture costs.
+    pub cost: Cost,
+    /// Where its values differ from the reference implementation's on purpose; empty for nowhere.
+    pub differences: &'static str,
     build: fn(&Options<'_>) -> Result<Metric>,
+}
+
+/// What scoring one picture costs, its share of the reference included: for lists, and to plan memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Multiply-adds for a picture of 512×512, in 10⁹; `None` for metrics without a network.
+    pub gmac: Option<f64>,
+    /// Numbers in the weights, in 10⁶; four bytes each while they are used.
+    pub parameters: f64,
+    /// Bytes of memory a pixel of the picture, rounded up from peaks measured on flex.
+    pub bytes_per_pixel: u32,
+}
+
+impl Cost {
+    /// Of a metric without a network.
+    pub const CLASSICAL: Self = Self { gmac: None, parameters: 0.0, bytes_per_pixel: 300 };
+
+    /// Of a metric with a network.
+    pub const fn network(gmac: f64, parameters: f64, bytes_per_pixel: u32) -> Self {
+        Self { gmac: Some(gmac), parameters, bytes_per_pixel }
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn weights_bytes(&self) -> u64 {
+        (self.parameters * 4e6) as u64
+    }
 }
 
 /// What decides a metric's values beside its name.
@@ -50,7 +81,7 @@ pub struct Options<'a> {
     pub border: usize,
     /// The metric's weights file, or folder.
     pub weights: Option<&'a Path>,
-    /// Where fetched packages are kept, if anywhere: looked into when no weights are given.
+    /// Where fetched weights are kept, if anywhere: looked into when no weights are given.
     pub cache: Option<&'a Path>,
     /// Where networks run.
     pub device: &'a Device,
@@ -91,7 +122,11 @@ impl Entry {
             let reason = "has no weights";
             return Err(MetricError::UnusedWeights { name: self.name.into(), reason });
         }
-        (self.build)(options)
+        let fetched = match (options.weights, options.cache) {
+            (None, Some(root)) if self.needs_weights => Cache::new(root).of_metric(self.name),
+            _ => None,
+        };
+        (self.build)(&Options { weights: options.weights.or(fetched.as_deref()), ..*options })
     }
 }
 
@@ -129,6 +164,8 @@ const fn entry(
         weights: None,
         variants: &[],
         citation: "",
+        cost: Cost::CLASSICAL,
+        differences: "",
         build,
     }
 }
@@ -195,6 +232,7 @@ static ENTRIES: [Entry; 22] = [
         download: Some(&ST_LPIPS),
         weights: Some("alex_shift_tolerant.pth"),
         variants: &["alex-HASH"],
+        cost: Cost::network(7.3, 16.0, 4000),
         citation: "Ghildyal and Liu (2022), Shift-tolerant perceptual similarity metric",
         ..full::<StLpips>("learned distance that forgives small shifts (AlexNet)", |o| {
             let path = weights(o, StLpips::NAME, &ST_LPIPS, "alex_shift_tolerant.pth", |p| p)?;
@@ -207,6 +245,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("cfanet_fr_kadid_res50-2c4cc61d.pth"),
         variants: &["HASH"],
+        cost: Cost::network(49.9, 36.1, 4000),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..full::<TopiqFr>(
             "quality of what differs, from semantics down to distortions (ResNet-50)",
@@ -225,6 +264,8 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("afine.pth"),
         variants: &["HASH"],
+        cost: Cost::network(47.3, 88.9, 4000),
+        differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them; covariances are taken about the means, where pyiqa's are mere rounding on flat pictures",
         citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
         ..full::<AfineFr>("fidelity term of A-FINE (CLIP ViT-B/32)", |o| {
             let metric =
@@ -238,6 +279,7 @@ static ENTRIES: [Entry; 22] = [
         smallest_side: 96,
         weights: Some("niqe_modelparameters.mat, or a model fitted by dp2o"),
         variants: &["dp2o-HASH", "mat-HASH", "file-HASH"],
+        differences: "a picture without a whole or a textured block is an error where pyiqa stops in an exception; the built-in model is fitted by dp2o",
         citation: "Mittal, Soundararajan and Bovik (2013), Making a completely blind image quality analyzer",
         ..alone::<Niqe>("distance from the statistics of pristine photographs", |o| {
             let model = o.weights.map_or_else(NiqeModel::builtin, NiqeModel::load)?;
@@ -248,6 +290,7 @@ static ENTRIES: [Entry; 22] = [
     Entry {
         range: (0.0, 100.0),
         smallest_side: 8,
+        differences: "a black picture is an error where pyiqa answers NaN",
         citation: "Venkatanath, Praneeth, Chandrasekhar, Channappayya and Medasani (2015), Blind image quality evaluation using perception based features",
         ..alone::<Piqe>("share of distorted blocks among the active ones", |_| {
             Ok(Metric::no_reference(Piqe, String::new()))
@@ -259,6 +302,7 @@ static ENTRIES: [Entry; 22] = [
         download: Some(&BRISQUE),
         weights: Some("brisque_svm_weights.pth, or a folder with svm.txt and normalize.pickle"),
         variants: &["pypi-0.2.0-HASH", "pth-HASH"],
+        differences: "a picture without texture is an error where pyiqa answers NaN",
         citation: "Mittal, Moorthy and Bovik (2012), No-reference image quality assessment in the spatial domain",
         ..alone::<Brisque>("natural scene statistics judged by a support vector machine", |o| {
             let file = "brisque_svm_weights.pth";
@@ -272,6 +316,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("cfanet_nr_koniq_res50-9a73138b.pth"),
         variants: &["HASH"],
+        cost: Cost::network(37.1, 45.3, 4000),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..alone::<TopiqNr>("quality from semantics down to distortions (ResNet-50)", |o| {
             let metric = TopiqNr::load(
@@ -287,6 +332,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("cfanet_iaa_ava_swin-393b41b4.pth"),
         variants: &["HASH"],
+        cost: Cost::network(50.0, 122.4, 4000),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..alone::<TopiqIaa>("aesthetics from semantics down to distortions (Swin-B)", |o| {
             let metric = TopiqIaa::load(
@@ -302,6 +348,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("RN50.pt"),
         variants: &["HASH"],
+        cost: Cost::network(38.0, 102.1, 4000),
         citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
         ..alone::<ClipIqa>("nearness to texts of good and bad pictures (CLIP RN50)", |o| {
             let metric = ClipIqa::load(given(o, ClipIqa::NAME, "RN50.pt")?, o.networks, o.device)?;
@@ -314,6 +361,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("DIR with RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth"),
         variants: &["HASH-HASH"],
+        cost: Cost::network(38.0, 102.1, 4000),
         citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
         ..alone::<ClipIqaPlus>(
             "nearness to learnt texts of good and bad pictures (CLIP RN50)",
@@ -336,6 +384,8 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("afine.pth"),
         variants: &["HASH"],
+        cost: Cost::network(23.7, 88.9, 4000),
+        differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them",
         citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
         ..alone::<AfineNr>("naturalness term of A-FINE (CLIP ViT-B/32)", |o| {
             let metric =
@@ -349,6 +399,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("musiq_koniq_ckpt-e95806b9.pth, or the SPAQ, PaQ-2-PiQ or AVA file"),
         variants: &["SET-HASH"],
+        cost: Cost::network(17.5, 27.1, 4000),
         citation: "Ke, Wang, Wang, Milanfar and Yang (2021), MUSIQ: multi-scale image quality transformer",
         ..alone::<Musiq>("quality by a transformer over patches of three sizes", |o| {
             let metric =
@@ -361,6 +412,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("ckpt_koniq10k.pt"),
         variants: &["HASH"],
+        cost: Cost::network(3028.0, 135.0, 4000),
         citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
         ..alone::<Maniqa>(
             "quality by a vision transformer over 20 crops, trained on KonIQ-10k",
@@ -375,6 +427,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("MANIQA_PIPAL-ae6d356b.pth"),
         variants: &["HASH"],
+        cost: Cost::network(3028.0, 135.0, 4000),
         citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
         ..alone::<ManiqaPipal>(
             "quality by a vision transformer over 20 crops, trained on PIPAL",
@@ -393,6 +446,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("NIMA_InceptionV2_ava-b0c77c00.pth"),
         variants: &["HASH"],
+        cost: Cost::network(13.0, 54.4, 4000),
         citation: "Talebi and Milanfar (2018), NIMA: neural image assessment",
         ..alone::<Nima>("mean of the predicted votes on aesthetics (Inception-ResNet-v2)", |o| {
             let metric =
@@ -406,6 +460,8 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("DIR of q-future/one-align"),
         variants: &["HASH"],
+        cost: Cost::network(1048.0, 8198.0, 4000),
+        differences: "single precision where pyiqa computes in half",
         citation: "Wu, Zhang, Zhang et al. (2024), Q-Align: teaching LMMs for visual scoring via discrete text-defined levels",
         ..alone::<QAlign>("quality as a language model that sees the picture words it", |o| {
             let metric = QAlign::load(
@@ -422,12 +478,14 @@ fn border(options: &Options<'_>) -> String {
     if options.border == 0 { String::new() } else { format!("border={}", options.border) }
 }
 
-/// The weights file or folder as given, for metrics whose weights dp2o does not fetch.
+/// The weights file or folder as given, or as found in the cache.
 fn given<'a>(options: &Options<'a>, metric: &'static str, file: &'static str) -> Result<&'a Path> {
     options.weights.ok_or_else(|| MetricError::MissingWeights {
         metric,
         file,
-        remedy: format!("give its path as the weights of `{metric}`; dp2o does not fetch it"),
+        remedy: format!(
+            "give its path as the weights of `{metric}`, or run `dp2o weights fetch {metric}`"
+        ),
     })
 }
 

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Measures the memory that each metric takes in `dp2o score`: the figures of `Cost` in crates/iqa/src/registry.rs.
+
+    pip install -r tests/fixtures/generate/requirements.txt
+    cargo build --release
+    python bench/memory.py [--metrics topiq-nr,musiq] [--sides 256,512,768]
+
+Each metric scores one picture of noise against another of each size, in a process of its own, on drawn weights. The
+table holds the peak of the process in MB at each size, and the bytes a pixel: between the smallest and the largest.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/python"))
+
+from score_parity import METRICS  # noqa: E402
+
+
+def peak(command):
+    """Bytes that a process has at most."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    said = child.stderr.read().decode()
+    _, status, usage = os.wait4(child.pid, 0)
+    if status != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{said}")
+    return usage.ru_maxrss * 1024
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--metrics", default=",".join(METRICS), help="names with commas between")
+    p.add_argument("--sides", default="256,512,768", help="sides of the squares, in pixels")
+    p.add_argument("--dp2o", default=str(ROOT / "target/release/dp2o"), help="the binary")
+    args = p.parse_args()
+    sides = [int(side) for side in args.sides.split(",")]
+    print("metric\t" + "\t".join(f"{side}² MB" for side in sides) + "\tbytes a pixel")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        rng = np.random.default_rng(1)
+        for side in sides:
+            for name in ("image", "reference"):
+                noise = rng.integers(0, 256, (side, side, 3), np.uint8)
+                Image.fromarray(noise).save(folder / f"{name}-{side}.png")
+        for metric in args.metrics.split(","):
+            with tempfile.TemporaryDirectory() as own, torch.no_grad():
+                _, weights = METRICS[metric][0](Path(own))
+                peaks = []
+                for side in sides:
+                    command = [args.dp2o, "score", "--quiet", "--metrics", metric]
+                    command += ["--reference", folder / f"reference-{side}.png", folder / f"image-{side}.png"]
+                    peaks.append(peak(command + (["--weights", f"{metric}={weights}"] if weights else [])))
+            slope = (peaks[-1] - peaks[0]) / (sides[-1] ** 2 - sides[0] ** 2)
+            row = [f"{size / 1e6:.0f}" for size in peaks] + [f"{slope:.0f}"]
+            print(metric + "\t" + "\t".join(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
