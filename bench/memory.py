@@ -10,7 +10,6 @@ table holds the peak of the process in MB at each size, and the bytes a pixel: b
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,14 +25,21 @@ sys.path.insert(0, str(ROOT / "tests/python"))
 from score_parity import METRICS  # noqa: E402
 
 
+# A process inherits the peak of the one that starts it: a small one must.
+STARTER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
 def peak(command):
     """Bytes that a process has at most."""
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    said = child.stderr.read().decode()
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{said}")
-    return usage.ru_maxrss * 1024
+    run = subprocess.run([sys.executable, "-c", STARTER, *map(str, command)], capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{run.stderr}")
+    return int(run.stdout) * 1024
 
 
 def main():

@@ -9,7 +9,8 @@ ones enlarged by Pillow's bicubic filter. Prints a line a picture and metric and
 metric; exits non-zero when one exceeds its tolerance. Needs what tests/fixtures/generate/requirements.txt lists.
 
 Weights are drawn from the names of their tensors (drawn.py) where a metric has a network, and those of the fixtures
-elsewhere, so that none are downloaded. `qalign` runs on a tiny configuration.
+elsewhere, so that none are downloaded. MANIQA and ST-LPIPS have narrower layers than published. Not compared here are
+SSIMULACRA2, which pyiqa does not have, and the language models (tests/fixtures/generate/iqa_language.py).
 """
 
 import argparse
@@ -86,6 +87,16 @@ def brisque(folder):
     file = FIXTURES / "brisque.pth"
     metric = BRISQUE(pretrained_model_path=str(file))
     return lambda image, _: metric(image.double()), file
+
+
+def st_lpips(folder):
+    from unittest.mock import patch
+
+    import iqa
+
+    with patch.object(iqa, "OUT", folder):
+        model = iqa.st_lpips_model()
+    return model, folder / "st-lpips-zip.pth"
 
 
 def topiq(compares, **options):
@@ -198,6 +209,7 @@ METRICS = {
     "niqe": (niqe, 1e-4),
     "piqe": (piqe, 1e-4),
     "brisque": (brisque, 1.5e-4),
+    "st-lpips": (st_lpips, 1e-4),
     "topiq-fr": (topiq(True), 1e-4),
     "afine-fr": (afine("fr"), 4e-4),
     "topiq-nr": (topiq(False), 1e-4),

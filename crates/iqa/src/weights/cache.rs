@@ -64,8 +64,11 @@ impl Cache {
     /// Where a file is, or will be.
     pub fn path(&self, file: &File) -> PathBuf {
         match file.source {
-            Source::Package(package) if package.members.len() > 1 => package.folder(&self.root),
-            Source::Package(package) => package.folder(&self.root).join(file.name),
+            Source::Package(package) => {
+                let folder = package.folder(&self.root);
+                let member = package.members.iter().any(|m| m.file_name() == file.name);
+                if member { folder.join(file.name) } else { folder }
+            }
             _ => self.folder().join(file.name),
         }
     }

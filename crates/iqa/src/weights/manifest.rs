@@ -131,13 +131,13 @@ pub static FILES: [File; 30] = [
         license: License { name: ST_LPIPS.license, commercial: Some(true) },
     },
     File {
+        name: "vgg_shift_tolerant.pth",
+        metrics: &["st-lpips-vgg"],
+        alternative: false,
+        source: Source::Package(&ST_LPIPS),
+        kilobytes: 64_000,
+        sha256: "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
         license: License { name: ST_LPIPS.license, commercial: Some(true) },
-        ..mirrored(
-            "vgg_shift_tolerant.pth",
-            &["st-lpips-vgg"],
-            58_900,
-            "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
-        )
     },
     mirrored("cfanet_fr_kadid_res50-2c4cc61d.pth", &["topiq-fr"], 144_400, "2c4cc61d"),
     another(mirrored("cfanet_fr_pipal_res50-69bbe5ba.pth", &["topiq-fr"], 144_400, "69bbe5ba")),
@@ -183,7 +183,7 @@ pub static FILES: [File; 30] = [
     File {
         source: Source::Model("TianheWu/VisualQuality-R1-7B"),
         license: License { name: "as its page on the hub says", commercial: None },
-        ..mirrored("VisualQuality-R1-7B", &["visualquality-r1"], 16_600_000, "")
+        ..mirrored("VisualQuality-R1-7B", &["vq-r1"], 16_600_000, "")
     },
 ];
 

@@ -1,5 +1,6 @@
 //! Pictures and comparisons that several tests share.
 #![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use dp2o_data::Picture;
 use dp2o_iqa::NoReference;
