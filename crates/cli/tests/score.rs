@@ -61,7 +61,8 @@ fn candidates_are_matched_by_the_name_of_their_folder() {
     let output = succeed(&mut score(&["--groups", "--format", "table"]));
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.starts_with("image") && table.contains("psnr ↑"), "{table}");
-    assert_eq!(table.lines().filter(|l| l.contains("80.0000")).count(), 2, "{table}");
+    let first = |line: &&str| line.contains("000.png  80.0000");
+    assert_eq!(table.lines().filter(first).count(), 2, "{table}");
     assert!(table.lines().any(|line| line.starts_with("mean")));
 }
 
@@ -205,4 +206,20 @@ fn a_metric_is_verified_on_given_tensors() {
     assert!(said.contains("denoise") && said.contains("topiq-nr"), "{said}");
     let said = fail(dp2o().args(["verify", "psnr", "w", "f"]));
     assert!(said.contains("has no weights"), "{said}");
+}
+
+#[test]
+fn presets_stand_in_the_configuration_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = dp2o();
+    command.args(["run", "--print-config", "--set", "score.metrics=[\"builtin\"]"]);
+    command.args(["--set", "curate.reward.full_reference=[\"builtin-fr\"]"]);
+    command.args(["--set", "curate.reward.no_reference=[\"builtin-nr\"]"]);
+    let config = succeed(command.arg("--out").arg(dir.path().join("run"))).stdout;
+    let config: toml::Table = String::from_utf8(config).unwrap().parse().unwrap();
+    let names = |value: &toml::Value| -> Vec<String> { value.clone().try_into().unwrap() };
+    let reward = &config["curate"]["reward"];
+    assert_eq!(names(&reward["no_reference"]), ["niqe", "piqe"]);
+    let both = [names(&reward["full_reference"]), names(&reward["no_reference"])].concat();
+    assert_eq!(names(&config["score"]["metrics"]), both);
 }

@@ -20,9 +20,9 @@ const HEAD: &str = "# The metrics
 Made by `cargo test --release --workspace && cargo run --release -p dp2o-iqa --example metrics_page`; checked
 in CI. `dp2o score --list` says the same on the terminal.
 
-*range*: what common pictures get, not bounds. *cost*: multiply-adds for a picture of 512×512, in 10⁹, its
-share of the reference included; metrics without a network have none. *memory*: bytes a pixel of the picture
-while it is scored, and of the weights; what `dp2o score --memory` plans with. *parity*: the largest difference
+*range*: what common pictures get, not bounds. *GMAC*: multiply-adds for a picture of 512×512 and its
+reference, in 10⁹; metrics without a network have none. *bytes a pixel*, *MB a picture* and *weights*:
+the memory that `dp2o score --memory` plans with, rounded up from what `bench/cost.py` measured. *parity*: the largest difference
 from the reference implementation on committed fixtures, from [parity.md](parity.md), on the machine that wrote
 this page.
 ";
@@ -73,9 +73,9 @@ fn page(figures: &[Figure]) -> Result<String, std::fmt::Error> {
     {
         write!(
             page,
-            "\n## {title}\n\n| metric | | range | GMAC | bytes a pixel | weights, MB |\n"
+            "\n## {title}\n\n| metric | | range | GMAC | bytes a pixel | MB a picture | MB weights |\n"
         )?;
-        writeln!(page, "|---|---|---|---|---|---|")?;
+        writeln!(page, "|---|---|---|---|---|---|---|")?;
         let entries = || registry().iter().filter(|entry| entry.kind == kind);
         for entry in entries() {
             let arrow = if entry.direction == Direction::LowerIsBetter { "↓" } else { "↑" };
@@ -83,9 +83,10 @@ fn page(figures: &[Figure]) -> Result<String, std::fmt::Error> {
             let (low, high) = entry.range;
             writeln!(
                 page,
-                "| [`{0}`](#{0}) | {arrow} | {low} to {high} | {cost} | {1} | {2} |",
+                "| [`{0}`](#{0}) | {arrow} | {low} to {high} | {cost} | {1} | {2} | {3} |",
                 entry.name,
                 entry.cost.bytes_per_pixel,
+                entry.cost.megabytes,
                 entry.cost.weights_bytes().div_ceil(1_000_000)
             )?;
         }

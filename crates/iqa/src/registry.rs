@@ -48,24 +48,35 @@ pub struct Entry {
     build: fn(&Options<'_>) -> Result<Metric>,
 }
 
-/// What scoring one picture costs, its share of the reference included: for lists, and to plan memory.
+/// What scoring one picture costs, its reference included, but not what is computed once for all
+/// pictures: for lists, and to plan memory. Of Q-Align's memory only the weights are known; the rest
+/// is a guess.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Multiply-adds for a picture of 512×512, in 10⁹; `None` for metrics without a network.
     pub gmac: Option<f64>,
     /// Numbers in the weights, in 10⁶; four bytes each while they are used.
     pub parameters: f64,
-    /// Bytes of memory a pixel of the picture, rounded up from peaks measured on flex.
+    /// Bytes of memory a pixel of the picture while it is scored, rounded up from peaks on flex that
+    /// `bench/cost.py` measured.
     pub bytes_per_pixel: u32,
+    /// Memory that a picture takes whatever its size, in 10⁶ bytes.
+    pub megabytes: u32,
 }
 
 impl Cost {
     /// Of a metric without a network.
-    pub const CLASSICAL: Self = Self { gmac: None, parameters: 0.0, bytes_per_pixel: 300 };
+    pub const CLASSICAL: Self =
+        Self { gmac: None, parameters: 0.0, bytes_per_pixel: 200, megabytes: 0 };
 
     /// Of a metric with a network.
-    pub const fn network(gmac: f64, parameters: f64, bytes_per_pixel: u32) -> Self {
-        Self { gmac: Some(gmac), parameters, bytes_per_pixel }
+    pub const fn network(gmac: f64, parameters: f64, bytes_per_pixel: u32, megabytes: u32) -> Self {
+        Self { gmac: Some(gmac), parameters, bytes_per_pixel, megabytes }
+    }
+
+    /// Bytes for a picture of this many pixels, without the weights.
+    pub fn picture_bytes(&self, pixels: u64) -> u64 {
+        1_000_000 * u64::from(self.megabytes) + pixels * u64::from(self.bytes_per_pixel)
     }
 
     /// Bytes of the weights in memory.
@@ -232,7 +243,7 @@ static ENTRIES: [Entry; 22] = [
         download: Some(&ST_LPIPS),
         weights: Some("alex_shift_tolerant.pth"),
         variants: &["alex-HASH"],
-        cost: Cost::network(7.3, 16.0, 4000),
+        cost: Cost::network(39.4, 2.5, 2000, 20),
         citation: "Ghildyal and Liu (2022), Shift-tolerant perceptual similarity metric",
         ..full::<StLpips>("learned distance that forgives small shifts (AlexNet)", |o| {
             let path = weights(o, StLpips::NAME, &ST_LPIPS, "alex_shift_tolerant.pth", |p| p)?;
@@ -245,7 +256,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("cfanet_fr_kadid_res50-2c4cc61d.pth"),
         variants: &["HASH"],
-        cost: Cost::network(49.9, 36.1, 4000),
+        cost: Cost::network(49.9, 36.1, 1200, 50),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..full::<TopiqFr>(
             "quality of what differs, from semantics down to distortions (ResNet-50)",
@@ -264,7 +275,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("afine.pth"),
         variants: &["HASH"],
-        cost: Cost::network(47.3, 88.9, 4000),
+        cost: Cost::network(44.9, 88.9, 250, 60),
         differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them; covariances are taken about the means, where pyiqa's are mere rounding on flat pictures",
         citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
         ..full::<AfineFr>("fidelity term of A-FINE (CLIP ViT-B/32)", |o| {
@@ -316,7 +327,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("cfanet_nr_koniq_res50-9a73138b.pth"),
         variants: &["HASH"],
-        cost: Cost::network(37.1, 45.3, 4000),
+        cost: Cost::network(37.1, 45.3, 700, 60),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..alone::<TopiqNr>("quality from semantics down to distortions (ResNet-50)", |o| {
             let metric = TopiqNr::load(
@@ -332,7 +343,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("cfanet_iaa_ava_swin-393b41b4.pth"),
         variants: &["HASH"],
-        cost: Cost::network(50.0, 122.4, 4000),
+        cost: Cost::network(52.5, 122.4, 50, 200),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..alone::<TopiqIaa>("aesthetics from semantics down to distortions (Swin-B)", |o| {
             let metric = TopiqIaa::load(
@@ -348,7 +359,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("RN50.pt"),
         variants: &["HASH"],
-        cost: Cost::network(38.0, 102.1, 4000),
+        cost: Cost::network(31.6, 102.1, 200, 80),
         citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
         ..alone::<ClipIqa>("nearness to texts of good and bad pictures (CLIP RN50)", |o| {
             let metric = ClipIqa::load(given(o, ClipIqa::NAME, "RN50.pt")?, o.networks, o.device)?;
@@ -361,7 +372,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("DIR with RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth"),
         variants: &["HASH-HASH"],
-        cost: Cost::network(38.0, 102.1, 4000),
+        cost: Cost::network(31.6, 102.1, 200, 80),
         citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
         ..alone::<ClipIqaPlus>(
             "nearness to learnt texts of good and bad pictures (CLIP RN50)",
@@ -384,7 +395,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("afine.pth"),
         variants: &["HASH"],
-        cost: Cost::network(23.7, 88.9, 4000),
+        cost: Cost::network(22.4, 88.9, 200, 60),
         differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them",
         citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
         ..alone::<AfineNr>("naturalness term of A-FINE (CLIP ViT-B/32)", |o| {
@@ -399,7 +410,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("musiq_koniq_ckpt-e95806b9.pth, or the SPAQ, PaQ-2-PiQ or AVA file"),
         variants: &["SET-HASH"],
-        cost: Cost::network(17.5, 27.1, 4000),
+        cost: Cost::network(17.5, 27.1, 200, 80),
         citation: "Ke, Wang, Wang, Milanfar and Yang (2021), MUSIQ: multi-scale image quality transformer",
         ..alone::<Musiq>("quality by a transformer over patches of three sizes", |o| {
             let metric =
@@ -412,7 +423,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("ckpt_koniq10k.pt"),
         variants: &["HASH"],
-        cost: Cost::network(3028.0, 135.0, 4000),
+        cost: Cost::network(3028.0, 135.0, 50, 400),
         citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
         ..alone::<Maniqa>(
             "quality by a vision transformer over 20 crops, trained on KonIQ-10k",
@@ -427,7 +438,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("MANIQA_PIPAL-ae6d356b.pth"),
         variants: &["HASH"],
-        cost: Cost::network(3028.0, 135.0, 4000),
+        cost: Cost::network(3028.0, 135.0, 50, 400),
         citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
         ..alone::<ManiqaPipal>(
             "quality by a vision transformer over 20 crops, trained on PIPAL",
@@ -446,7 +457,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("NIMA_InceptionV2_ava-b0c77c00.pth"),
         variants: &["HASH"],
-        cost: Cost::network(13.0, 54.4, 4000),
+        cost: Cost::network(13.1, 54.4, 50, 100),
         citation: "Talebi and Milanfar (2018), NIMA: neural image assessment",
         ..alone::<Nima>("mean of the predicted votes on aesthetics (Inception-ResNet-v2)", |o| {
             let metric =
@@ -460,7 +471,7 @@ static ENTRIES: [Entry; 22] = [
         needs_weights: true,
         weights: Some("DIR of q-future/one-align"),
         variants: &["HASH"],
-        cost: Cost::network(1048.0, 8198.0, 4000),
+        cost: Cost::network(1048.0, 8198.0, 50, 1000),
         differences: "single precision where pyiqa computes in half",
         citation: "Wu, Zhang, Zhang et al. (2024), Q-Align: teaching LMMs for visual scoring via discrete text-defined levels",
         ..alone::<QAlign>("quality as a language model that sees the picture words it", |o| {

@@ -24,7 +24,7 @@ impl Plan {
     /// The largest number of pictures at once, at most `threads`, that `metrics` can score within
     /// `limit` bytes when the largest picture has `pixels` pixels. Without a limit, `threads`.
     ///
-    /// The estimate is [`Cost`](crate::registry::Cost)'s: bytes of the weights, and bytes a pixel.
+    /// The estimate is [`Cost`](crate::registry::Cost)'s: bytes of the weights, of a picture, and a pixel.
     ///
     /// # Errors
     /// When not even one picture fits, with the metrics that are too large, or the sum.
@@ -39,7 +39,7 @@ impl Plan {
         for name in metrics {
             let entry = find(name)?;
             let own = entry.cost.weights_bytes();
-            let each = pixels * u64::from(entry.cost.bytes_per_pixel);
+            let each = entry.cost.picture_bytes(pixels);
             let files: Vec<&str> = needed(entry.name).iter().map(|file| file.name).collect();
             if files.is_empty() || counted.insert(files) {
                 weights += own;
