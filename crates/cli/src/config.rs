@@ -12,6 +12,7 @@ use dp2o_curation::CurateConfig;
 use dp2o_data::DegradeConfig;
 use dp2o_evaluation::{EvaluateConfig, ReportConfig};
 use dp2o_generation::GenerateConfig;
+use dp2o_iqa::presets::expand;
 use dp2o_iqa::registry::find;
 use dp2o_iqa::scoring::ScoreConfig;
 use dp2o_training::TrainConfig;
@@ -64,11 +65,24 @@ impl Default for Config {
 /// # Errors
 /// Names the key, and what was expected of it.
 pub fn from_table(table: Table) -> Result<Config> {
-    Config::deserialize(Value::Table(table))
-        .context("`dp2o run --print-config` shows every key with its default")
+    let config = Config::deserialize(Value::Table(table))
+        .context("`dp2o run --print-config` shows every key with its default")?;
+    Ok(config.expanded())
 }
 
 impl Config {
+    /// With every preset of metrics, in `score.metrics` and in the rewards, replaced by its metrics.
+    fn expanded(mut self) -> Self {
+        self.score.metrics = expand(&self.score.metrics);
+        for reward in [Some(&mut self.curate.reward), self.evaluate.reward.as_mut()] {
+            let lists = reward.map(|r| [&mut r.full_reference, &mut r.no_reference]);
+            for list in lists.into_iter().flatten() {
+                *list = expand(list);
+            }
+        }
+        self
+    }
+
     /// Checks every setting that can be checked without the pictures, so that nothing runs for hours
     /// in vain.
     ///
@@ -132,11 +146,12 @@ impl ConfigArgs {
             Some(path) => format!("configuration `{}`", path.display()),
             None => "configuration".into(),
         };
-        Config::deserialize(Value::Table(table)).with_context(|| {
+        let config = Config::deserialize(Value::Table(table)).with_context(|| {
             format!(
                 "{origin} is not valid; `dp2o run --print-config` shows every key with its default"
             )
-        })
+        })?;
+        Ok(config.expanded())
     }
 
     /// The same, before it is given a type.

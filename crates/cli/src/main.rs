@@ -8,6 +8,7 @@ mod device;
 mod model;
 mod progress;
 mod stage;
+mod table;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

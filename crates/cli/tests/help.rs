@@ -5,7 +5,7 @@ mod support;
 
 use support::{dp2o, succeed};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "degrade",
     "pretrain",
     "generate",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 16] = [
     "sweep",
     "results",
     "demo",
+    "weights",
     "verify",
     "bench",
     "completions",
@@ -30,6 +31,11 @@ fn help_is_as_it_was() {
     for command in COMMANDS {
         let help = succeed(dp2o().args([command, "--help"])).stdout;
         all += &format!("\n──── dp2o {command} ────\n{}", String::from_utf8(help).unwrap());
+    }
+    for action in ["list", "fetch", "verify"] {
+        let help = succeed(dp2o().args(["weights", action, "--help"])).stdout;
+        let help = String::from_utf8(help).unwrap();
+        all += &format!("\n──── dp2o weights {action} ────\n{help}");
     }
     insta::assert_snapshot!(all);
 }

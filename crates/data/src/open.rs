@@ -65,6 +65,17 @@ impl Picture {
         Self::decode(path, &bytes, options)
     }
 
+    /// Width and height of the picture in a file as they are stored, from its header alone.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no picture that is read here.
+    pub fn stored_size(path: &Path) -> Result<(u32, u32)> {
+        let file = fs::File::open(path).map_err(|e| SchemaError::io("read", path, e))?;
+        let reader = ImageReader::new(std::io::BufReader::new(file)).with_guessed_format();
+        let reader = reader.map_err(|e| SchemaError::io("read", path, e))?;
+        reader.into_dimensions().map_err(|e| refusal(path, e))
+    }
+
     /// Reads a picture from the bytes of a file; `path` is its name in errors. See
     /// [`Picture::open`].
     ///

@@ -145,6 +145,57 @@ pub enum MetricError {
         /// What failed.
         detail: String,
     },
+    /// A file could not be downloaded, or was not the expected one.
+    #[error(
+        "cannot download `{file}` from {url}: {detail}; files got by other means can be put into the \
+         cache folder under this name"
+    )]
+    Download {
+        /// The file.
+        file: String,
+        /// Its address.
+        url: String,
+        /// What failed.
+        detail: String,
+    },
+    /// A file is missing and nothing may be downloaded.
+    #[error(
+        "`{file}` is not here and offline mode is on; put it at `{place}`, or go online",
+        place = place.display()
+    )]
+    Offline {
+        /// The file.
+        file: String,
+        /// Where it is looked for.
+        place: PathBuf,
+    },
+    /// Metrics do not fit into the memory that they may take.
+    #[error(
+        "within {limit}, pictures of {pixels} pixels cannot be scored: {detail}, or allow more"
+    )]
+    Memory {
+        /// What they may take.
+        limit: String,
+        /// Pixels of the largest picture.
+        pixels: u64,
+        /// What is too large, and what can be done.
+        detail: String,
+    },
+    /// Metrics need weights that are neither given nor in the cache.
+    #[error(
+        "weights are missing:\n{list}\nfetch them with `dp2o weights fetch {metrics}`, put them under \
+         these names into `{folder}`, or name them with `--weights METRIC=FILE` or in the settings \
+         (`score.weights`)",
+        folder = folder.display()
+    )]
+    MissingFiles {
+        /// One line a file: name, size, licence, metrics.
+        list: String,
+        /// The metrics, with blanks between.
+        metrics: String,
+        /// Where fetched files are looked for.
+        folder: PathBuf,
+    },
     /// No photograph had a block to learn from.
     #[error(
         "no picture has textured {size}x{size} blocks to fit; give larger, sharper photographs"

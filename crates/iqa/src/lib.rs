@@ -46,9 +46,11 @@ mod net;
 pub mod nr;
 mod nss;
 mod plane;
+pub mod presets;
 pub mod registry;
 pub mod scoring;
-mod weights;
+pub mod verify;
+pub mod weights;
 
 #[cfg(test)]
 extern crate self as dp2o_iqa; // for what unit and integration tests share

@@ -10,6 +10,7 @@ use crate::nr::{
     AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
     Piqe, QAlign, Svm, TopiqIaa, TopiqNr, VqR1,
 };
+use crate::weights::cache::Cache;
 use crate::weights::fetch::{BRISQUE, Package, ST_LPIPS};
 use crate::{FullReference, Metric, MetricError, Networks, NoReference, Result};
 
@@ -40,7 +41,48 @@ pub struct Entry {
     pub variants: &'static [&'static str],
     /// Whom to cite.
     pub citation: &'static str,
+    /// What a picture costs.
+    pub cost: Cost,
+    /// Where its values differ from the reference implementation's on purpose; empty for nowhere.
+    pub differences: &'static str,
     build: fn(&Options<'_>) -> Result<Metric>,
+}
+
+/// What scoring one picture costs, its reference included, but not what is computed once for all
+/// pictures: for lists, and to plan memory. Of Q-Align's memory only the weights are known; the rest
+/// is a guess.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Multiply-adds for a picture of 512×512, in 10⁹; `None` for metrics without a network.
+    pub gmac: Option<f64>,
+    /// Numbers in the weights, in 10⁶; four bytes each while they are used.
+    pub parameters: f64,
+    /// Bytes of memory a pixel of the picture while it is scored, rounded up from peaks on flex that
+    /// `bench/cost.py` measured.
+    pub bytes_per_pixel: u32,
+    /// Memory that a picture takes whatever its size, in 10⁶ bytes.
+    pub megabytes: u32,
+}
+
+impl Cost {
+    /// Of a metric without a network.
+    pub const CLASSICAL: Self =
+        Self { gmac: None, parameters: 0.0, bytes_per_pixel: 200, megabytes: 0 };
+
+    /// Of a metric with a network.
+    pub const fn network(gmac: f64, parameters: f64, bytes_per_pixel: u32, megabytes: u32) -> Self {
+        Self { gmac: Some(gmac), parameters, bytes_per_pixel, megabytes }
+    }
+
+    /// Bytes for a picture of this many pixels, without the weights.
+    pub fn picture_bytes(&self, pixels: u64) -> u64 {
+        1_000_000 * u64::from(self.megabytes) + pixels * u64::from(self.bytes_per_pixel)
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn weights_bytes(&self) -> u64 {
+        (self.parameters * 4e6) as u64
+    }
 }
 
 /// What decides a metric's values beside its name.
@@ -50,7 +92,7 @@ pub struct Options<'a> {
     pub border: usize,
     /// The metric's weights file, or folder.
     pub weights: Option<&'a Path>,
-    /// Where fetched packages are kept, if anywhere: looked into when no weights are given.
+    /// Where fetched weights are kept, if anywhere: looked into when no weights are given.
     pub cache: Option<&'a Path>,
     /// Where networks run.
     pub device: &'a Device,
@@ -91,7 +133,11 @@ impl Entry {
             let reason = "has no weights";
             return Err(MetricError::UnusedWeights { name: self.name.into(), reason });
         }
-        (self.build)(options)
+        let fetched = match (options.weights, options.cache) {
+            (None, Some(root)) if self.needs_weights => Cache::new(root).of_metric(self.name),
+            _ => None,
+        };
+        (self.build)(&Options { weights: options.weights.or(fetched.as_deref()), ..*options })
     }
 }
 
@@ -129,6 +175,8 @@ const fn entry(
         weights: None,
         variants: &[],
         citation: "",
+        cost: Cost::CLASSICAL,
+        differences: "",
         build,
     }
 }
@@ -195,6 +243,7 @@ static ENTRIES: [Entry; 23] = [
         download: Some(&ST_LPIPS),
         weights: Some("alex_shift_tolerant.pth"),
         variants: &["alex-HASH"],
+        cost: Cost::network(39.4, 2.5, 2000, 20),
         citation: "Ghildyal and Liu (2022), Shift-tolerant perceptual similarity metric",
         ..full::<StLpips>("learned distance that forgives small shifts (AlexNet)", |o| {
             let path = weights(o, StLpips::NAME, &ST_LPIPS, "alex_shift_tolerant.pth", |p| p)?;
@@ -207,6 +256,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("cfanet_fr_kadid_res50-2c4cc61d.pth"),
         variants: &["HASH"],
+        cost: Cost::network(49.9, 36.1, 1200, 50),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..full::<TopiqFr>(
             "quality of what differs, from semantics down to distortions (ResNet-50)",
@@ -225,6 +275,8 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("afine.pth"),
         variants: &["HASH"],
+        cost: Cost::network(44.9, 88.9, 250, 60),
+        differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them; covariances are taken about the means, where pyiqa's are mere rounding on flat pictures",
         citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
         ..full::<AfineFr>("fidelity term of A-FINE (CLIP ViT-B/32)", |o| {
             let metric =
@@ -238,6 +290,7 @@ static ENTRIES: [Entry; 23] = [
         smallest_side: 96,
         weights: Some("niqe_modelparameters.mat, or a model fitted by dp2o"),
         variants: &["dp2o-HASH", "mat-HASH", "file-HASH"],
+        differences: "a picture without a whole or a textured block is an error where pyiqa stops in an exception; the built-in model is fitted by dp2o",
         citation: "Mittal, Soundararajan and Bovik (2013), Making a completely blind image quality analyzer",
         ..alone::<Niqe>("distance from the statistics of pristine photographs", |o| {
             let model = o.weights.map_or_else(NiqeModel::builtin, NiqeModel::load)?;
@@ -248,6 +301,7 @@ static ENTRIES: [Entry; 23] = [
     Entry {
         range: (0.0, 100.0),
         smallest_side: 8,
+        differences: "a black picture is an error where pyiqa answers NaN",
         citation: "Venkatanath, Praneeth, Chandrasekhar, Channappayya and Medasani (2015), Blind image quality evaluation using perception based features",
         ..alone::<Piqe>("share of distorted blocks among the active ones", |_| {
             Ok(Metric::no_reference(Piqe, String::new()))
@@ -259,6 +313,7 @@ static ENTRIES: [Entry; 23] = [
         download: Some(&BRISQUE),
         weights: Some("brisque_svm_weights.pth, or a folder with svm.txt and normalize.pickle"),
         variants: &["pypi-0.2.0-HASH", "pth-HASH"],
+        differences: "a picture without texture is an error where pyiqa answers NaN",
         citation: "Mittal, Moorthy and Bovik (2012), No-reference image quality assessment in the spatial domain",
         ..alone::<Brisque>("natural scene statistics judged by a support vector machine", |o| {
             let file = "brisque_svm_weights.pth";
@@ -272,6 +327,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("cfanet_nr_koniq_res50-9a73138b.pth"),
         variants: &["HASH"],
+        cost: Cost::network(37.1, 45.3, 700, 60),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..alone::<TopiqNr>("quality from semantics down to distortions (ResNet-50)", |o| {
             let metric = TopiqNr::load(
@@ -287,6 +343,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("cfanet_iaa_ava_swin-393b41b4.pth"),
         variants: &["HASH"],
+        cost: Cost::network(52.5, 122.4, 50, 200),
         citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
         ..alone::<TopiqIaa>("aesthetics from semantics down to distortions (Swin-B)", |o| {
             let metric = TopiqIaa::load(
@@ -302,6 +359,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("RN50.pt"),
         variants: &["HASH"],
+        cost: Cost::network(31.6, 102.1, 200, 80),
         citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
         ..alone::<ClipIqa>("nearness to texts of good and bad pictures (CLIP RN50)", |o| {
             let metric = ClipIqa::load(given(o, ClipIqa::NAME, "RN50.pt")?, o.networks, o.device)?;
@@ -314,6 +372,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("DIR with RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth"),
         variants: &["HASH-HASH"],
+        cost: Cost::network(31.6, 102.1, 200, 80),
         citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
         ..alone::<ClipIqaPlus>(
             "nearness to learnt texts of good and bad pictures (CLIP RN50)",
@@ -336,6 +395,8 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("afine.pth"),
         variants: &["HASH"],
+        cost: Cost::network(22.4, 88.9, 200, 60),
+        differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them",
         citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
         ..alone::<AfineNr>("naturalness term of A-FINE (CLIP ViT-B/32)", |o| {
             let metric =
@@ -349,6 +410,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("musiq_koniq_ckpt-e95806b9.pth, or the SPAQ, PaQ-2-PiQ or AVA file"),
         variants: &["SET-HASH"],
+        cost: Cost::network(17.5, 27.1, 200, 80),
         citation: "Ke, Wang, Wang, Milanfar and Yang (2021), MUSIQ: multi-scale image quality transformer",
         ..alone::<Musiq>("quality by a transformer over patches of three sizes", |o| {
             let metric =
@@ -361,6 +423,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("ckpt_koniq10k.pt"),
         variants: &["HASH"],
+        cost: Cost::network(3028.0, 135.0, 50, 400),
         citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
         ..alone::<Maniqa>(
             "quality by a vision transformer over 20 crops, trained on KonIQ-10k",
@@ -375,6 +438,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("MANIQA_PIPAL-ae6d356b.pth"),
         variants: &["HASH"],
+        cost: Cost::network(3028.0, 135.0, 50, 400),
         citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
         ..alone::<ManiqaPipal>(
             "quality by a vision transformer over 20 crops, trained on PIPAL",
@@ -393,6 +457,7 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("NIMA_InceptionV2_ava-b0c77c00.pth"),
         variants: &["HASH"],
+        cost: Cost::network(13.1, 54.4, 50, 100),
         citation: "Talebi and Milanfar (2018), NIMA: neural image assessment",
         ..alone::<Nima>("mean of the predicted votes on aesthetics (Inception-ResNet-v2)", |o| {
             let metric =
@@ -406,6 +471,8 @@ static ENTRIES: [Entry; 23] = [
         needs_weights: true,
         weights: Some("DIR of q-future/one-align"),
         variants: &["HASH"],
+        cost: Cost::network(1048.0, 8198.0, 50, 1000),
+        differences: "single precision where pyiqa computes in half",
         citation: "Wu, Zhang, Zhang et al. (2024), Q-Align: teaching LMMs for visual scoring via discrete text-defined levels",
         ..alone::<QAlign>("quality as a language model that sees the picture words it", |o| {
             let metric = QAlign::load(
@@ -437,12 +504,14 @@ fn border(options: &Options<'_>) -> String {
     if options.border == 0 { String::new() } else { format!("border={}", options.border) }
 }
 
-/// The weights file or folder as given, for metrics whose weights dp2o does not fetch.
+/// The weights file or folder as given, or as found in the cache.
 fn given<'a>(options: &Options<'a>, metric: &'static str, file: &'static str) -> Result<&'a Path> {
     options.weights.ok_or_else(|| MetricError::MissingWeights {
         metric,
         file,
-        remedy: format!("give its path as the weights of `{metric}`; dp2o does not fetch it"),
+        remedy: format!(
+            "give its path as the weights of `{metric}`, or run `dp2o weights fetch {metric}`"
+        ),
     })
 }
 

@@ -4,8 +4,11 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use dp2o_data::Picture;
 use dp2o_iqa::fr::StLpips;
 use dp2o_iqa::nr::{NiqeModel, Svm};
+use dp2o_iqa::registry::{Options, find};
+use dp2o_iqa::{Metric, Networks};
 use dp2o_parity::workspace;
 use dp2o_schema::seed::Key;
 
@@ -56,6 +59,69 @@ fn damaged_files_are_errors_that_name_the_file() {
         std::fs::write(&path, &whole).unwrap();
         load(&path).unwrap();
     }
+}
+
+/// A hundred damaged files of every kind that is read: an error that names the file, or a score under
+/// another variant, whose hash says that these are other weights.
+#[test]
+fn a_hundred_damaged_files_never_score_as_the_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (device, networks) = (Device::flex(), Networks::default());
+    let noise = |seed: u64| {
+        let values = Key::new(seed).normals(3 * 100 * 100);
+        Picture::new(100, 100, values.iter().map(|v| (0.5 + 0.1 * v).clamp(0.0, 1.0)).collect())
+    };
+    let (picture, reference) = (noise(1), noise(2));
+    let build = |metric: &str, path: &Path| {
+        let weights = Some(path);
+        let options =
+            Options { border: 0, weights, cache: None, device: &device, networks: &networks };
+        find(metric).unwrap().build(&options)
+    };
+    let score = |metric: &Metric| metric.score(&picture, Some(&metric.prepare(&reference)?));
+    NiqeModel::builtin().unwrap().save(&dir.path().join("niqe.safetensors"), "a note").unwrap();
+    let (mut refused, mut told) = (0, 0);
+    for (metric, name, count) in [
+        ("st-lpips", "st-lpips.pth", 25),
+        ("st-lpips", "st-lpips-zip.pth", 25),
+        ("niqe", "niqe.safetensors", 25),
+        ("niqe", "niqe.mat", 25),
+    ] {
+        let path = dir.path().join(name);
+        let committed = workspace().join("tests/fixtures/iqa").join(name);
+        let whole = std::fs::read(if committed.exists() { &committed } else { &path }).unwrap();
+        std::fs::write(&path, &whole).unwrap();
+        let intact = build(metric, &path).unwrap();
+        assert!(score(&intact).unwrap().is_finite());
+        for draw in 0..count {
+            let key = Key::new(13).with(name).with(draw as u32);
+            let mut bytes = whole.clone();
+            let place = key.with("place").number() as usize % whole.len();
+            match draw % 5 {
+                0 => bytes.truncate(place),
+                1 => drop(bytes.drain(place..(place + 16).min(whole.len()))),
+                2 => bytes[place.min(1200)] ^= 0x10,
+                _ => bytes[place] ^= 0x80,
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            match build(metric, &path) {
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains(name), "{error}");
+                }
+                Ok(damaged) => {
+                    told += 1;
+                    assert_ne!(damaged.variant(), intact.variant(), "{name}, draw {draw}");
+                    if let Err(error) = score(&damaged) {
+                        assert!(error.to_string().contains(metric), "{error}");
+                    }
+                }
+            }
+        }
+    }
+    println!("{refused} refused, {told} told by their hash");
+    assert_eq!(refused + told, 100);
+    assert!(refused > 30, "{refused}");
 }
 
 #[test]

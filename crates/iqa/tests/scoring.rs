@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::Metric;
-use dp2o_iqa::scoring::{Group, PictureJob, ScoreConfig, score_groups, score_pictures};
+use dp2o_iqa::scoring::{
+    Finished, Group, PictureJob, PictureRow, ScoreConfig, score_groups, score_pictures,
+};
 use dp2o_schema::seed::Key;
 use dp2o_schema::{Score, table};
 
@@ -44,7 +46,7 @@ fn groups_give_rows_in_order_and_resume() {
     let metrics = metrics(&["psnr", "ssim-y", "niqe", "piqe"]);
     let out = dir.path().join("scores");
     let mut seen = Vec::new();
-    let first = score_groups(&groups, &metrics, &out, &mut |p| seen.push(p.done)).unwrap();
+    let first = score_groups(&groups, &metrics, &out, 4, &mut |p| seen.push(p.done)).unwrap();
     assert_eq!(seen, (1..=12).collect::<Vec<_>>());
     assert_eq!((first.reused, first.failures.len(), first.scores.len()), (0, 0, 48));
     let row = &first.scores[4 * (3 + 2) + 1];
@@ -59,13 +61,13 @@ fn groups_give_rows_in_order_and_resume() {
     let part = std::fs::read_dir(out.join("groups")).unwrap().map(|e| e.unwrap().path());
     let part = part.into_iter().find(|p| p.to_string_lossy().contains("crop-2")).unwrap();
     std::fs::write(&part, b"PAR1").unwrap();
-    let again = score_groups(&groups, &metrics, &out, &mut |_| {}).unwrap();
+    let again = score_groups(&groups, &metrics, &out, 4, &mut |_| {}).unwrap();
     assert_eq!((again.reused, &again.scores), (3, &first.scores));
     assert_eq!(table::read::<Score>(&out.join("scores.parquet")).unwrap(), first.scores);
 
     // A candidate that changed is scored again; files of groups that are gone are removed.
     picture(&groups[1].candidates[0], 99, 0.3);
-    let changed = score_groups(&groups[..2], &metrics, &out, &mut |_| {}).unwrap();
+    let changed = score_groups(&groups[..2], &metrics, &out, 4, &mut |_| {}).unwrap();
     assert_eq!(changed.reused, 1);
     assert_ne!(changed.scores[12].value, first.scores[12].value);
     assert_eq!(std::fs::read_dir(out.join("groups")).unwrap().count(), 2);
@@ -86,7 +88,7 @@ fn values_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let out = dir.path().join(format!("scores-{threads}"));
-        pool.install(|| score_groups(&groups, &metrics, &out, &mut |_| {})).unwrap().scores
+        pool.install(|| score_groups(&groups, &metrics, &out, 4, &mut |_| {})).unwrap().scores
     };
     assert_eq!(run(1), run(3));
 }
@@ -102,7 +104,7 @@ fn what_fails_is_reported_and_the_rest_is_finished() {
     groups[3].reference = None;
     let metrics = metrics(&["psnr", "niqe"]);
     let out = dir.path().join("scores");
-    let done = score_groups(&groups, &metrics, &out, &mut |_| {}).unwrap();
+    let done = score_groups(&groups, &metrics, &out, 4, &mut |_| {}).unwrap();
     assert_eq!(done.scores.len(), 24);
     assert_eq!(done.scores.iter().filter(|s| s.value.is_none()).count(), 2 + 2 + 3 + 3);
     assert!(done.scores.iter().all(|s| s.value.is_none() == s.error.is_some()));
@@ -114,7 +116,7 @@ fn what_fails_is_reported_and_the_rest_is_finished() {
 
     // The missing picture turns up: only its group is scored again.
     picture(&groups[1].candidates[0], 10, 0.02);
-    let again = score_groups(&groups, &metrics, &out, &mut |_| {}).unwrap();
+    let again = score_groups(&groups, &metrics, &out, 4, &mut |_| {}).unwrap();
     assert_eq!((again.reused, again.failures.len()), (3, 7));
 }
 
@@ -124,7 +126,7 @@ fn bad_group_names_are_refused_before_any_work() {
     let dir = tempfile::tempdir().unwrap();
     for ids in [vec!["../a"], vec![".a"], vec![""], vec!["a", "a"]] {
         let groups: Vec<Group> = ids.iter().map(|id| group(id)).collect();
-        assert!(score_groups(&groups, &metrics(&["piqe"]), dir.path(), &mut |_| {}).is_err());
+        assert!(score_groups(&groups, &metrics(&["piqe"]), dir.path(), 4, &mut |_| {}).is_err());
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -142,7 +144,7 @@ fn pictures_give_rows_in_the_order_of_the_jobs() {
     jobs.push(PictureJob { picture: dir.path().join("none.png"), reference: None });
     let metrics = metrics(&["ssim", "piqe"]);
     let mut done = 0;
-    let rows = score_pictures(&jobs, &metrics, &mut |p| done = p.done);
+    let rows = score_pictures(&jobs, &metrics, 4, None, &mut |p| done = p.done).unwrap();
     assert_eq!((done, rows.len()), (7, 14));
     for (i, row) in rows.iter().enumerate() {
         assert_eq!(row.image, jobs[i / 2].picture.to_string_lossy());
@@ -151,4 +153,72 @@ fn pictures_give_rows_in_the_order_of_the_jobs() {
     assert_eq!(rows[0].direction, "higher-is-better");
     assert!(rows[..12].iter().all(|r| r.value.is_some()));
     assert!(rows[12..].iter().all(|r| r.error.as_ref().unwrap().contains("none.png")));
+}
+
+#[test]
+fn a_killed_call_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let groups = groups(dir.path());
+    let jobs: Vec<PictureJob> = groups
+        .iter()
+        .flat_map(|g| g.candidates.iter().map(|c| (c.clone(), g.reference.clone())))
+        .map(|(picture, reference)| PictureJob { picture, reference })
+        .collect();
+    let file = dir.path().join("rows.csv.finished");
+    let score = |names: &[&str]| -> (usize, Vec<PictureRow>) {
+        let finished = Finished::open(&file).unwrap();
+        let rows = score_pictures(&jobs, &metrics(names), 3, Some(&finished), &mut |_| {}).unwrap();
+        (finished.len(), rows)
+    };
+    let (before, first) = score(&["psnr-y", "piqe"]);
+    assert_eq!((before, first.len()), (0, 24));
+
+    // A kill in the middle of a line, with a value that only this file can have given.
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count(), 24);
+    let mut lines: Vec<String> = text.lines().take(9).map(String::from).collect();
+    let whole = lines.len();
+    let changed: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    let mut own = changed.clone();
+    own["value"] = 12.5.into();
+    lines[0] = own.to_string();
+    let cut = lines.join("\n") + "\n" + &text.lines().nth(9).unwrap()[..40];
+    std::fs::write(&file, cut).unwrap();
+    let (before, again) = score(&["psnr-y", "piqe"]);
+    assert_eq!(before, whole);
+    let different: Vec<usize> = (0..24).filter(|&i| again[i] != first[i]).collect();
+    assert_eq!(different.len(), 1, "{different:?}");
+    assert_eq!(again[different[0]].value, Some(12.5));
+    assert_eq!(again[different[0]].metric, changed["metric"].as_str().unwrap());
+
+    // Another metric is computed, another picture or reference is another key.
+    let (before, more) = score(&["psnr-y", "ssim-y"]);
+    assert_eq!(before, 24);
+    assert!(more.iter().all(|row| row.value.is_some()));
+    picture(&jobs[0].picture, 99, 0.1);
+    picture(jobs[3].reference.as_ref().unwrap(), 98, 0.1);
+    let (_, changed) = score(&["psnr-y", "piqe"]);
+    assert_ne!(changed[0].value, again[0].value);
+    assert_ne!(changed[6].value, again[6].value); // compared with the other reference
+    assert_eq!(changed[7].value, again[7].value); // looked at alone
+
+    let finished = Finished::open(&file).unwrap();
+    finished.remove().unwrap();
+    assert!(!file.exists());
+}
+
+#[test]
+fn what_failed_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.png");
+    std::fs::write(&path, b"no picture").unwrap();
+    let file = dir.path().join("finished");
+    let jobs = [PictureJob { picture: path.clone(), reference: None }];
+    let score = || {
+        let finished = Finished::open(&file).unwrap();
+        score_pictures(&jobs, &metrics(&["piqe"]), 1, Some(&finished), &mut |_| {}).unwrap()
+    };
+    assert!(score()[0].error.is_some());
+    picture(&path, 1, 0.1);
+    assert!(score()[0].value.is_some());
 }

@@ -16,6 +16,7 @@ mod sweep;
 mod train;
 mod upscale;
 mod verify;
+mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ pub enum Command {
     Sweep(sweep::Args),
     Results(results::Args),
     Demo(demo::Args),
+    Weights(weights::Args),
     Verify(verify::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -67,6 +69,7 @@ impl Command {
             Self::Sweep(args) => args.run(),
             Self::Results(args) => args.run(),
             Self::Demo(args) => args.run(),
+            Self::Weights(args) => args.run(),
             Self::Verify(args) => args.run(),
             Self::Bench(args) => args.run(),
             Self::Completions(args) => args.run(),

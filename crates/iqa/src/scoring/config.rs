@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::presets::expand;
 use crate::registry::{Options, find};
+use crate::weights::cache::Cache;
+use crate::weights::manifest::{self, needed};
 use crate::{Metric, MetricError, Networks, Result};
 
 /// Which metrics to compute, and what decides their values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreConfig {
-    /// Metrics by name, in the order of the columns.
+    /// Metrics by name, in the order of the columns; presets stand for several.
     pub metrics: Vec<String>,
     /// Pixels left out at each edge by PSNR, SSIM and MS-SSIM.
     pub crop_border: usize,
-    /// Weights files by metric.
+    /// Weights files by metric, where they are not those of the cache. The bare name of a file in
+    /// the cache will do.
     pub weights: BTreeMap<String, PathBuf>,
 }
 
@@ -28,13 +32,15 @@ impl Default for ScoreConfig {
 }
 
 impl ScoreConfig {
-    /// Builds the metrics in order. `cache` is where fetched packages are kept, if anywhere.
+    /// Builds the metrics in order. `cache` is where fetched weights are kept, if anywhere.
     ///
     /// # Errors
-    /// For a name that is unknown or listed twice, weights that are missing, damaged or not used.
+    /// For a name that is unknown or listed twice, weights that are missing, damaged or not used. What
+    /// is missing is said for all metrics at once, with how to get it.
     pub fn build(&self, cache: Option<&Path>, device: &Device) -> Result<Vec<Metric>> {
+        let metrics = expand(&self.metrics);
         let mut seen = BTreeSet::new();
-        for name in &self.metrics {
+        for name in &metrics {
             find(name)?;
             if !seen.insert(name) {
                 return Err(MetricError::DuplicateMetric { name: name.clone() });
@@ -44,15 +50,57 @@ impl ScoreConfig {
             let reason = "is not among the metrics";
             return Err(MetricError::UnusedWeights { name: name.clone(), reason });
         }
+        if let Some(root) = cache {
+            self.check_weights(&metrics, &Cache::new(root))?;
+        }
         let networks = &Networks::default();
-        self.metrics
-            .iter()
-            .map(|name| {
-                let weights = self.weights.get(name).map(PathBuf::as_path);
-                let border = self.crop_border;
-                find(name)?.build(&Options { border, weights, cache, device, networks })
-            })
-            .collect()
+        let build = |name: &String| {
+            let weights = self.weights.get(name).map(|path| in_cache(path, cache));
+            let border = self.crop_border;
+            let weights = weights.as_deref();
+            find(name)?.build(&Options { border, weights, cache, device, networks })
+        };
+        metrics.iter().map(build).collect()
+    }
+
+    /// That everything that is neither given nor built in is in the cache.
+    fn check_weights(&self, metrics: &[String], cache: &Cache) -> Result<()> {
+        let mut files: Vec<&manifest::File> = Vec::new();
+        let mut without = Vec::new();
+        for name in metrics.iter().filter(|name| !self.weights.contains_key(*name)) {
+            let missing = cache.missing(name);
+            if !missing.is_empty() {
+                without.push(name.as_str());
+            }
+            let new = missing.into_iter().filter(|m| files.iter().all(|f| f.name != m.name));
+            files.extend(new.collect::<Vec<_>>());
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        let line = |file: &&manifest::File| {
+            let reads = |name: &&&str| needed(name).iter().any(|f| f.name == file.name);
+            let users: Vec<&str> = without.iter().filter(reads).copied().collect();
+            let terms = file.license.describe();
+            format!("  {} (about {}; {terms}) for {}", file.name, file.size(), users.join(", "))
+        };
+        let list: Vec<String> = files.iter().map(line).collect();
+        Err(MetricError::MissingFiles {
+            list: list.join("\n"),
+            metrics: without.join(" "),
+            folder: cache.folder(),
+        })
+    }
+}
+
+/// A bare name of a fetched file stands for that file, unless there is one of that name here.
+fn in_cache(path: &Path, cache: Option<&Path>) -> PathBuf {
+    let known = path.to_str().and_then(manifest::find);
+    match (known, cache) {
+        (Some(file), Some(root)) if !path.exists() && Cache::new(root).has(file) => {
+            Cache::new(root).path(file)
+        }
+        _ => path.into(),
     }
 }
 
@@ -73,9 +121,49 @@ mod tests {
         };
         assert_eq!(build("crop_border = 4").unwrap(), 8);
         assert_eq!(build("metrics = ['psnr', 'niqe']").unwrap(), 2);
+        assert_eq!(build("metrics = ['psnr', 'builtin-nr']").unwrap(), 3);
         assert!(build("metrics = ['psnr', 'psnr']").unwrap_err().contains("listed twice"));
         assert!(build("metrics = ['vmaf']").unwrap_err().contains("no metric `vmaf`"));
         let unused = build("metrics = ['psnr']\nweights = { niqe = 'a.mat' }").unwrap_err();
         assert!(unused.contains("not among the metrics"), "{unused}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_once_for_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ScoreConfig {
+            metrics: ["psnr", "afine-fr", "afine-nr", "topiq-nr", "musiq"].map(String::from).into(),
+            weights: [("musiq".to_string(), PathBuf::from("mine.pth"))].into(),
+            ..ScoreConfig::default()
+        };
+        let message = config.build(Some(dir.path()), &Device::flex()).unwrap_err().to_string();
+        assert_eq!(message.matches("afine.pth").count(), 1, "{message}");
+        for part in [
+            "for afine-fr, afine-nr",
+            "cfanet_nr_koniq_res50-9a73138b.pth (about 181 MB",
+            "no commercial use",
+            "weights fetch afine-fr afine-nr topiq-nr`",
+            "weights`",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!message.contains("musiq"), "{message}");
+        // With the files there, what is wrong in them is next.
+        for name in ["afine.pth", "cfanet_nr_koniq_res50-9a73138b.pth"] {
+            dp2o_schema::atomic::write(&dir.path().join("weights").join(name), b"x").unwrap();
+        }
+        let message = config.build(Some(dir.path()), &Device::flex()).unwrap_err().to_string();
+        assert!(message.contains("afine.pth`: neither a safetensors file"), "{message}");
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_up_in_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = Path::new("niqe_modelparameters.mat");
+        assert_eq!(in_cache(name, Some(dir.path())), name);
+        let path = dir.path().join("weights").join(name);
+        dp2o_schema::atomic::write(&path, b"x").unwrap();
+        assert_eq!(in_cache(name, Some(dir.path())), path);
+        assert_eq!(in_cache(Path::new("own.mat"), Some(dir.path())), Path::new("own.mat"));
     }
 }

@@ -2,9 +2,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use dp2o_schema::{Score, table};
-use rayon::prelude::*;
 
-use super::{Failure, Progress, References, Reporter, decode, read};
+use super::{Failure, Progress, References, Reporter, bounded, decode, read, split};
 use crate::{Metric, MetricError, Result};
 
 /// The candidates of one LR picture, and their HR picture if there is one.
@@ -29,7 +28,8 @@ pub struct GroupScores {
     pub reused: usize,
 }
 
-/// Scores the candidates of groups and writes `FOLDER/scores.parquet`.
+/// Scores the candidates of groups, `at_once` pictures at the same time, and writes
+/// `FOLDER/scores.parquet`.
 ///
 /// Each group's rows are kept in a file of their own, `FOLDER/groups/GROUP-HASH.parquet`, written
 /// whole as soon as the group is done: after a kill, the same call goes on with the groups that are
@@ -43,14 +43,16 @@ pub fn score_groups(
     groups: &[Group],
     metrics: &[Metric],
     folder: &Path,
+    at_once: usize,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<GroupScores> {
     check_names(groups)?;
     let parts = folder.join("groups");
     let total = groups.iter().map(|g| g.candidates.len()).sum();
     let reporter = Reporter::new(total, progress);
-    let one = |group| one_group(group, metrics, &parts, &reporter);
-    let done: Vec<Result<Part>> = groups.par_iter().map(one).collect();
+    let (outer, inner) = split(at_once, groups.len());
+    let one = |g: usize| one_group(&groups[g], metrics, &parts, inner, &reporter);
+    let done = bounded(groups.len(), outer, one);
     let done = done.into_iter().collect::<Result<Vec<_>>>()?;
 
     let reused = done.iter().filter(|part| part.reused).count();
@@ -72,6 +74,7 @@ fn one_group(
     group: &Group,
     metrics: &[Metric],
     parts: &Path,
+    at_once: usize,
     reporter: &Reporter<'_>,
 ) -> Result<Part> {
     let bytes: Vec<std::result::Result<Vec<u8>, String>> =
@@ -88,31 +91,28 @@ fn one_group(
     let reference = reference.map(|(path, bytes)| bytes.and_then(|bytes| decode(path, &bytes)));
     let references = References::prepare(metrics, reference.as_ref());
     drop(reference);
-    let rows: Vec<Vec<Score>> = group
-        .candidates
-        .par_iter()
-        .zip(bytes)
-        .enumerate()
-        .map(|(i, (path, bytes))| {
-            let values = match bytes.and_then(|bytes| decode(path, &bytes)) {
-                Ok(picture) => references.score(metrics, &picture),
-                Err(message) => vec![Err(message); metrics.len()],
-            };
-            let row = |(metric, value): (&Metric, std::result::Result<f64, String>)| Score {
-                group: group.id.clone(),
-                candidate: i as u32,
-                metric: metric.name().into(),
-                variant: metric.variant().into(),
-                kind: metric.kind(),
-                direction: metric.direction(),
-                value: value.as_ref().ok().copied(),
-                error: value.err(),
-            };
-            let rows = metrics.iter().zip(values).map(row).collect();
-            reporter.done(path);
-            rows
-        })
-        .collect();
+    let none = vec![None; metrics.len()];
+    let one = |i: usize| {
+        let path = &group.candidates[i];
+        let values = match bytes[i].as_ref().map_err(String::clone).and_then(|b| decode(path, b)) {
+            Ok(picture) => references.score(metrics, &picture, &none),
+            Err(message) => vec![Err(message); metrics.len()],
+        };
+        let row = |(metric, value): (&Metric, std::result::Result<f64, String>)| Score {
+            group: group.id.clone(),
+            candidate: i as u32,
+            metric: metric.name().into(),
+            variant: metric.variant().into(),
+            kind: metric.kind(),
+            direction: metric.direction(),
+            value: value.as_ref().ok().copied(),
+            error: value.err(),
+        };
+        let rows: Vec<Score> = metrics.iter().zip(values).map(row).collect();
+        reporter.done(path);
+        rows
+    };
+    let rows = bounded(group.candidates.len(), at_once, one);
     let scores: Vec<Score> = rows.into_iter().flatten().collect();
     table::write(&file, &scores)?;
     Ok(Part { file, scores, reused: false })

@@ -1,22 +1,27 @@
 //! Files in, rows out: every picture is decoded once for all metrics, every reference prepared
 //! once for its group.
 //!
-//! Pictures are scored in parallel in the current rayon pool, which the network backend shares; a
-//! value never depends on the number of threads.
+//! So many pictures at once as a [`Plan`] says, in the current rayon pool, which the network backend
+//! shares: threads are never more than the pool's. A value never depends on their number.
 
 mod config;
+mod finished;
 mod groups;
 mod pictures;
+mod plan;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dp2o_data::{OpenOptions, Picture};
 use dp2o_schema::Direction;
 
 pub use config::ScoreConfig;
+pub use finished::Finished;
 pub use groups::{Group, GroupScores, score_groups};
 pub use pictures::{PictureJob, PictureRow, score_pictures};
+pub use plan::Plan;
 
 use crate::{Metric, MetricError, Prepared, Result};
 
@@ -62,19 +67,22 @@ impl References {
         Self(metrics.iter().map(one).collect())
     }
 
-    /// One value or message a metric.
+    /// One value or message a metric; what is `known` is not computed again.
     fn score(
         &self,
         metrics: &[Metric],
         picture: &Picture,
+        known: &[Option<f64>],
     ) -> Vec<std::result::Result<f64, String>> {
-        let pairs = metrics.iter().zip(&self.0);
-        pairs
-            .map(|(metric, reference)| match reference {
-                Ok(prepared) => metric.score(picture, prepared.as_ref()).map_err(|e| e.to_string()),
-                Err(message) => Err(message.clone()),
-            })
-            .collect()
+        let one = |((metric, reference), known): ((&Metric, &_), &Option<f64>)| match reference {
+            _ if known.is_some() => known.ok_or_else(String::new),
+            Ok(prepared) => {
+                let prepared: &Option<Prepared> = prepared;
+                metric.score(picture, prepared.as_ref()).map_err(|e| e.to_string())
+            }
+            Err(message) => Err(String::clone(message)),
+        };
+        metrics.iter().zip(&self.0).zip(known).map(one).collect()
     }
 }
 
@@ -97,10 +105,33 @@ impl<'a> Reporter<'a> {
     }
 }
 
-/// A picture's bytes and, from them, the picture.
-fn open(path: &Path) -> std::result::Result<Picture, String> {
-    let bytes = read(path).map_err(|e| e.to_string())?;
-    decode(path, &bytes)
+/// How many groups at a time, and how many pictures of each, make at most `at_once` pictures.
+fn split(at_once: usize, groups: usize) -> (usize, usize) {
+    let outer = at_once.min(groups).max(1);
+    (outer, (at_once / outer).max(1))
+}
+
+/// `one(i)` for all `i` below `count`, in order; at most `at_once` at a time.
+///
+/// A fixed number of tasks take turns: rayon alone would begin another picture on every thread that
+/// waits for a part of the one before.
+fn bounded<T: Send>(count: usize, at_once: usize, one: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(count));
+    let work = || {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                break;
+            }
+            let value = one(i);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((i, value));
+        }
+    };
+    rayon::scope(|scope| (0..at_once.min(count)).for_each(|_| scope.spawn(|_| work())));
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(i, _)| *i);
+    done.into_iter().map(|(_, value)| value).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rayon::prelude::*;
+use dp2o_data::Picture;
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, References, Reporter, direction_name, open};
-use crate::Metric;
+use super::{
+    Finished, Progress, References, Reporter, bounded, decode, direction_name, read, split,
+};
+use crate::{Metric, Result};
 
 /// One picture to score, and what it is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,52 +35,135 @@ pub struct PictureRow {
     pub error: Option<String>,
 }
 
-/// Scores pictures with every metric, in parallel over pictures. Rows come in the order of the
-/// jobs, then of the metrics. What fails is a row with an error; the others are finished.
+/// A file's bytes, and a name for them.
+struct Bytes {
+    bytes: std::result::Result<Vec<u8>, String>,
+    hash: String,
+}
+
+impl Bytes {
+    fn read(path: &std::path::Path) -> Self {
+        let bytes = read(path).map_err(|e| e.to_string());
+        let hash = bytes.as_ref().map(|b| blake3::hash(b).to_hex().to_string()).unwrap_or_default();
+        Self { bytes, hash }
+    }
+
+    fn picture(self, path: &std::path::Path) -> std::result::Result<Picture, String> {
+        self.bytes.and_then(|bytes| decode(path, &bytes))
+    }
+}
+
+/// Scores pictures with every metric, `at_once` of them at the same time. Rows come in the order of
+/// the jobs, then of the metrics. What fails is a row with an error; the others are finished.
 ///
-/// Pictures with one reference share its preparation.
+/// Pictures with one reference share its preparation. Values that are among the `finished` are taken
+/// from there, and new ones added.
+///
+/// # Errors
+/// When values cannot be added to the `finished`.
 pub fn score_pictures(
     jobs: &[PictureJob],
     metrics: &[Metric],
+    at_once: usize,
+    finished: Option<&Finished>,
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> Vec<PictureRow> {
+) -> Result<Vec<PictureRow>> {
     let mut by_reference: BTreeMap<Option<&PathBuf>, Vec<usize>> = BTreeMap::new();
     for (i, job) in jobs.iter().enumerate() {
         by_reference.entry(job.reference.as_ref()).or_default().push(i);
     }
     let groups: Vec<(Option<&PathBuf>, Vec<usize>)> = by_reference.into_iter().collect();
-    let reporter = Reporter::new(jobs.len(), progress);
-    let one_group = |(reference, members): &(Option<&PathBuf>, Vec<usize>)| {
-        let reference = reference.map(|path| open(path));
-        let references = References::prepare(metrics, reference.as_ref());
-        drop(reference);
-        let row = |&i: &usize| (i, one_picture(&jobs[i], metrics, &references, &reporter));
-        members.par_iter().map(row).collect::<Vec<_>>()
-    };
-    let mut scored: Vec<(usize, Vec<PictureRow>)> = groups.par_iter().flat_map(one_group).collect();
-    scored.sort_by_key(|(i, _)| *i);
-    scored.into_iter().flat_map(|(_, rows)| rows).collect()
+    let scorer = Scorer { metrics, finished, reporter: &Reporter::new(jobs.len(), progress) };
+    let (outer, inner) = split(at_once, groups.len());
+    let scored = bounded(groups.len(), outer, |g| {
+        let (reference, members) = &groups[g];
+        scorer.group(*reference, members, jobs, inner)
+    });
+    let mut rows = Vec::with_capacity(jobs.len());
+    for group in scored {
+        rows.extend(group?);
+    }
+    rows.sort_by_key(|(i, _)| *i);
+    Ok(rows.into_iter().flat_map(|(_, rows)| rows).collect())
 }
 
-fn one_picture(
-    job: &PictureJob,
-    metrics: &[Metric],
-    references: &References,
-    reporter: &Reporter<'_>,
-) -> Vec<PictureRow> {
-    let values = match open(&job.picture) {
-        Ok(picture) => references.score(metrics, &picture),
-        Err(message) => vec![Err(message); metrics.len()],
-    };
-    let rows = metrics.iter().zip(values).map(|(metric, value)| PictureRow {
-        image: job.picture.to_string_lossy().into_owned(),
-        metric: metric.name().into(),
-        variant: metric.variant().into(),
-        direction: direction_name(metric.direction()).into(),
-        value: value.as_ref().ok().copied(),
-        error: value.err(),
-    });
-    let rows = rows.collect();
-    reporter.done(&job.picture);
-    rows
+struct Scorer<'a> {
+    metrics: &'a [Metric],
+    finished: Option<&'a Finished>,
+    reporter: &'a Reporter<'a>,
+}
+
+impl Scorer<'_> {
+    /// The rows of all pictures with one reference, each with its job's number.
+    fn group(
+        &self,
+        reference: Option<&PathBuf>,
+        members: &[usize],
+        jobs: &[PictureJob],
+        at_once: usize,
+    ) -> Result<Vec<(usize, Vec<PictureRow>)>> {
+        let bytes = reference.map(|path| (path, Bytes::read(path)));
+        let hash = bytes.as_ref().map(|(_, b)| b.hash.clone()).unwrap_or_default();
+        let reference = if self.all_known(members, jobs, &hash) {
+            None
+        } else {
+            bytes.map(|(path, bytes)| bytes.picture(path))
+        };
+        let references = References::prepare(self.metrics, reference.as_ref());
+        drop(reference);
+        let one = |m: usize| {
+            let i = members[m];
+            Ok((i, self.picture(&jobs[i], &references, &hash)?))
+        };
+        bounded(members.len(), at_once, one).into_iter().collect()
+    }
+
+    /// Whether an earlier run has finished everything of these pictures.
+    fn all_known(&self, members: &[usize], jobs: &[PictureJob], reference: &str) -> bool {
+        let Some(finished) = self.finished.filter(|finished| !finished.is_empty()) else {
+            return false;
+        };
+        members.iter().all(|&i| {
+            let hash = Bytes::read(&jobs[i].picture).hash;
+            let known = |m| finished.value(&Finished::key(m, &hash, reference)).is_some();
+            self.metrics.iter().all(known)
+        })
+    }
+
+    fn picture(
+        &self,
+        job: &PictureJob,
+        references: &References,
+        reference: &str,
+    ) -> Result<Vec<PictureRow>> {
+        let bytes = Bytes::read(&job.picture);
+        let hash = bytes.hash.clone();
+        let key = |metric: &Metric| Finished::key(metric, &hash, reference);
+        let before = |metric: &Metric| self.finished.and_then(|f| f.value(&key(metric)));
+        let before: Vec<Option<f64>> = self.metrics.iter().map(before).collect();
+        let values = if before.iter().all(Option::is_some) {
+            before.iter().flatten().copied().map(Ok).collect()
+        } else {
+            match bytes.picture(&job.picture) {
+                Ok(picture) => references.score(self.metrics, &picture, &before),
+                Err(message) => vec![Err(message); self.metrics.len()],
+            }
+        };
+        if let Some(finished) = self.finished {
+            let new = self.metrics.iter().zip(&before).zip(&values);
+            let new = new.filter(|((_, before), _)| before.is_none());
+            finished.add(new.filter_map(|((m, _), v)| Some((key(m), *v.as_ref().ok()?))))?;
+        }
+        let row = |(metric, value): (&Metric, std::result::Result<f64, String>)| PictureRow {
+            image: job.picture.to_string_lossy().into_owned(),
+            metric: metric.name().into(),
+            variant: metric.variant().into(),
+            direction: direction_name(metric.direction()).into(),
+            value: value.as_ref().ok().copied(),
+            error: value.err(),
+        };
+        let rows = self.metrics.iter().zip(values).map(row).collect();
+        self.reporter.done(&job.picture);
+        Ok(rows)
+    }
 }

@@ -1,13 +1,19 @@
-//! Weights of metrics: reading users' files without executing anything in them, and fetching.
+//! Weights of metrics: which there are, fetching them, and reading files without executing anything
+//! in them.
 
+pub mod cache;
+pub mod download;
 pub mod fetch;
 mod folder;
+pub mod manifest;
 mod mat;
 mod number;
 mod pickle;
 mod store;
 mod torch;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -39,6 +45,28 @@ pub(crate) fn short_hash(bytes: &[u8]) -> String {
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of a file of any size.
+pub(crate) fn file_sha256(path: &Path) -> Result<String> {
+    let sum = File::open(path).and_then(|mut file| stream_sha256(&mut file));
+    Ok(sum.map_err(|e| dp2o_schema::Error::io("read", path, e))?)
+}
+
+fn stream_sha256(file: &mut impl Read) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&part[..n]),
+        }
+    }
+}
+
+/// As many digits of a sum as `other` has.
+pub(crate) fn short<'a>(sum: &'a str, other: &str) -> &'a str {
+    sum.get(..other.len()).unwrap_or(sum)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use safetensors::tensor::Metadata;
-use sha2::{Digest, Sha256};
 
 use super::number::{Number, each};
 use super::torch::{LEGACY, read_legacy, read_zip};
-use super::{Array, hex, short_hash, weights_error};
+use super::{Array, short_hash, stream_sha256, weights_error};
 use crate::{MetricError, Result};
 
 /// Tensors of one or more weights files by name: safetensors, also in parts that an index file
@@ -104,7 +103,7 @@ impl Store {
         for part in &parts {
             let unreadable = |e| dp2o_schema::Error::io("read", part, e);
             let mut file = File::open(part).map_err(unreadable)?;
-            hashes.push_str(&hash(&mut file).map_err(unreadable)?);
+            hashes.push_str(&stream_sha256(&mut file).map_err(unreadable)?);
             let found = directory(&mut file).map_err(|e| weights_error(part, expected, e))?;
             let source = sources.len();
             slots.extend(found.into_iter().map(|(name, slot)| (name, Slot { source, ..slot })));
@@ -277,17 +276,6 @@ fn parts(path: &Path, expected: &'static str) -> Result<Vec<PathBuf>> {
         return Err(weights_error(path, expected, detail));
     }
     Ok(files.into_iter().map(|file| path.with_file_name(file)).collect())
-}
-
-fn hash(file: &mut File) -> std::io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut part = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut part)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            n => hasher.update(&part[..n]),
-        }
-    }
 }
 
 /// Every tensor of a file of any kind.

@@ -1,5 +1,6 @@
 //! Pictures and comparisons that several tests share.
 #![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::fs;
 

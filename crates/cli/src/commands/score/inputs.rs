@@ -1,0 +1,118 @@
+//! What is to be scored: pairs by name, groups of candidates, or a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use dp2o_iqa::registry::find;
+use dp2o_iqa::scoring::{PictureJob, ScoreConfig};
+use dp2o_schema::{Kind, table};
+
+/// Pictures at `paths`, each with its reference; what is left over is said.
+///
+/// With `groups` a picture is matched by the name of its folder, else by its own. A `reference` that
+/// is a file belongs to every picture.
+pub fn found(paths: &[PathBuf], reference: Option<&Path>, groups: bool) -> Result<Vec<PictureJob>> {
+    let pictures = dp2o_data::pictures(paths)?;
+    let Some(reference) = reference else {
+        let alone = |picture| PictureJob { picture, reference: None };
+        return Ok(pictures.into_iter().map(alone).collect());
+    };
+    if reference.is_file() {
+        let with = |picture| PictureJob { picture, reference: Some(reference.into()) };
+        return Ok(pictures.into_iter().map(with).collect());
+    }
+    let mut references: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for path in dp2o_data::pictures(&[reference.to_path_buf()])? {
+        if let Some(other) = references.insert(stem(&path), path.clone()) {
+            bail!("references `{}` and `{}` have one name", other.display(), path.display());
+        }
+    }
+    let mut used = BTreeSet::new();
+    let mut jobs = Vec::new();
+    for picture in pictures {
+        let name = if groups { group(&picture) } else { stem(&picture) };
+        match references.get(&name) {
+            Some(reference) => {
+                used.insert(name);
+                jobs.push(PictureJob { picture, reference: Some(reference.clone()) });
+            }
+            None if groups => tracing::warn!(
+                "`{}`: its folder `{name}` has no reference of its name; left out",
+                picture.display()
+            ),
+            None => {
+                tracing::warn!("`{}` has no reference of its name; left out", picture.display())
+            }
+        }
+    }
+    for path in references.iter().filter(|(name, _)| !used.contains(*name)).map(|(_, p)| p) {
+        tracing::warn!("reference `{}` has no picture of its name; left out", path.display());
+    }
+    if jobs.is_empty() {
+        let hint = if groups { "" } else { "; for candidates in folders, add `--groups`" };
+        bail!("no picture has a reference of its name in `{}`{hint}", reference.display());
+    }
+    Ok(jobs)
+}
+
+/// A row of a table of pictures.
+#[derive(Debug, Serialize, Deserialize)]
+struct Listed {
+    image: PathBuf,
+    #[serde(default)]
+    reference: Option<PathBuf>,
+}
+
+/// The pictures that a CSV or Parquet file lists; paths count from the file's folder.
+pub fn listed(file: &Path) -> Result<Vec<PictureJob>> {
+    let rows: Vec<Listed> = if file.extension().is_some_and(|e| e == "parquet") {
+        table::read(file)?
+    } else {
+        let expected =
+            || format!("`{}` is no CSV file with the columns image,reference", file.display());
+        let mut reader = csv::Reader::from_path(file).with_context(expected)?;
+        reader.deserialize().collect::<Result<_, _>>().with_context(expected)?
+    };
+    if rows.is_empty() {
+        bail!("`{}` lists no pictures", file.display());
+    }
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let job = |row: Listed| PictureJob {
+        picture: folder.join(row.image),
+        reference: row
+            .reference
+            .filter(|path| !path.as_os_str().is_empty())
+            .map(|path| folder.join(path)),
+    };
+    Ok(rows.into_iter().map(job).collect())
+}
+
+/// That full-reference metrics have something to compare with.
+pub fn check_references(jobs: &[PictureJob], config: &ScoreConfig) -> Result<()> {
+    let mut full = Vec::new();
+    for name in &config.metrics {
+        if find(name)?.kind == Kind::FullReference {
+            full.push(name.as_str());
+        }
+    }
+    if !full.is_empty() && jobs.iter().all(|job| job.reference.is_none()) {
+        bail!(
+            "full-reference metrics ({}) need `--reference DIR`; or choose no-reference ones by \
+             `--metrics`, such as `--metrics builtin-nr`",
+            full.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn group(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::file_name);
+    folder.unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,339 @@
+mod inputs;
+mod show;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+
+use dp2o_data::Picture;
+use dp2o_iqa::presets::expand;
+use dp2o_iqa::registry::find;
+use dp2o_iqa::scoring::{
+    Finished, Group, PictureRow, Plan, Progress, ScoreConfig, score_groups, score_pictures,
+};
+use dp2o_schema::{Crop, Score, Split, atomic, table};
+use serde_json::Value;
+
+use super::StageArgs;
+use super::generate::crops;
+use crate::config::Config;
+use crate::stage::{Ended, Run};
+use crate::{device, model, progress};
+
+/// Scores a run's candidates, or any pictures.
+///
+/// Without pictures: the candidates of the run in `--out`, group by group. With pictures: one row
+/// a picture and metric on stdout (columns `image, metric, variant, direction, value, error`), or a
+/// table where stdout is a terminal; means with their 95 % intervals on stderr. Exits with 1 when
+/// something failed, after finishing the rest.
+///
+/// Presets of metrics: builtin, paper (the nine of the paper's reward), all, each also with `-fr` or
+/// `-nr` for the full- or no-reference ones.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    stage: StageArgs,
+    /// Pictures, or folders of pictures (searched with all they contain)
+    #[arg(value_name = "PICTURES")]
+    pictures: Vec<PathBuf>,
+    /// Folder of reference pictures, matched by file name without extension, or one for all
+    #[arg(long, value_name = "PATH", requires = "pictures")]
+    reference: Option<PathBuf>,
+    /// Match by the name of the picture's folder instead: candidates as GROUP/000.png …
+    #[arg(long, requires = "reference")]
+    groups: bool,
+    /// Table of pictures (CSV or Parquet, columns `image` and `reference`, which may be empty)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pictures", "reference"])]
+    manifest: Option<PathBuf>,
+    /// Metrics or presets, with commas between
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    metrics: Vec<String>,
+    /// Form of the rows; without it, the ending of `--save` says it, else csv, or table on a terminal
+    #[arg(long, value_name = "FORM", value_parser = ["table", "csv", "jsonl", "parquet"])]
+    format: Option<String>,
+    /// Write the rows to this file; a killed call goes on where it was
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Pixels left out at each edge by PSNR, SSIM and MS-SSIM
+    #[arg(long, value_name = "N")]
+    crop_border: Option<usize>,
+    /// Weights of a metric, e.g. `--weights musiq=FILE`; may be repeated. Without it, those that
+    /// `dp2o weights fetch` has fetched
+    #[arg(long, value_name = "METRIC=FILE")]
+    weights: Vec<String>,
+    /// Memory that may be used, such as 8G: fewer pictures are scored at once where it is short
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Explain every metric and stop
+    #[arg(long)]
+    list: bool,
+}
+
+impl Args {
+    pub fn run(self) -> Result<ExitCode> {
+        if self.list {
+            print!("{}", show::list());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let device = device::open(&self.stage.device)?;
+        if self.pictures.is_empty() && self.manifest.is_none() {
+            if self.save.is_some() {
+                bail!("`--save` needs pictures; the rows of a run are in its folder");
+            }
+            let mut run = self.stage.open()?;
+            run.config.score = self.config(&run.config.score)?;
+            stage_within(&mut run, self.memory, &device)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let config = self.config(&ScoreConfig::default())?;
+        let form = self.form()?;
+        let jobs = match &self.manifest {
+            Some(file) => inputs::listed(file)?,
+            None => inputs::found(&self.pictures, self.reference.as_deref(), self.groups)?,
+        };
+        inputs::check_references(&jobs, &config)?;
+        let files: Vec<&Path> = jobs.iter().map(|job| job.picture.as_path()).collect();
+        let at_once = at_once(&config, &files, self.memory, &device)?;
+        let metrics = config.build(Some(&model::cache()?), &device)?;
+        let finished = self.save.as_deref().map(|path| Finished::open(&sidecar(path)));
+        let finished = finished.transpose()?;
+        if let Some(known) = finished.as_ref().filter(|known| !known.is_empty()) {
+            tracing::info!("going on: {} values of an earlier call are there", known.len());
+        }
+        let bar = progress::bar("score", "pictures");
+        let mut show = |p: Progress| progress::set(&bar, p.done, p.total);
+        let rows = score_pictures(&jobs, &metrics, at_once, finished.as_ref(), &mut show)?;
+        bar.finish_and_clear();
+        self.write(&rows, form)?;
+        if let Some(finished) = finished {
+            finished.remove()?;
+        }
+        if form != "table" {
+            show::means(&rows).iter().for_each(|line| tracing::info!("{line}"));
+        }
+        let failed: Vec<&PictureRow> = rows.iter().filter(|row| row.error.is_some()).collect();
+        if !failed.is_empty() {
+            if form == "table" {
+                for row in failed.iter().take(20) {
+                    let error = row.error.as_deref().unwrap_or_default();
+                    tracing::warn!("`{}`, {}: {error}", row.image, row.metric);
+                }
+            }
+            let (n, all) = (failed.len(), rows.len());
+            tracing::error!("{n} of {all} values could not be computed; see column `error`");
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn config(&self, base: &ScoreConfig) -> Result<ScoreConfig> {
+        let mut config = base.clone();
+        if !self.metrics.is_empty() {
+            config.metrics = expand(&self.metrics);
+        }
+        if let Some(border) = self.crop_border {
+            config.crop_border = border;
+        }
+        for text in &self.weights {
+            let (name, file) = text.split_once('=').with_context(|| {
+                format!("`--weights {text}` has no `=`; write `--weights niqe=FILE`")
+            })?;
+            config.weights.insert(name.into(), file.into());
+        }
+        Ok(config)
+    }
+
+    /// The form of the rows.
+    fn form(&self) -> Result<&str> {
+        let ending = self.save.as_ref().map(|path| match path.extension() {
+            Some(e) if e == "jsonl" => "jsonl",
+            Some(e) if e == "parquet" => "parquet",
+            _ => "csv",
+        });
+        let usual = if std::io::stdout().is_terminal() { "table" } else { "csv" };
+        let form = self.format.as_deref().or(ending).unwrap_or(usual);
+        match (form, &self.save) {
+            ("parquet", None) => bail!("`--format parquet` needs `--save FILE`"),
+            ("table", Some(_)) => bail!("a table is for people: save csv, jsonl or parquet"),
+            _ => Ok(form),
+        }
+    }
+
+    fn write(&self, rows: &[PictureRow], form: &str) -> Result<()> {
+        let mut bytes = Vec::new();
+        match (form, &self.save) {
+            ("parquet", Some(path)) => return Ok(table::write(path, rows)?),
+            ("table", _) => bytes = show::table(rows).into_bytes(),
+            ("jsonl", _) => {
+                for row in rows {
+                    serde_json::to_writer(&mut bytes, row)?;
+                    bytes.push(b'\n');
+                }
+            }
+            _ => {
+                let mut writer = csv::Writer::from_writer(&mut bytes);
+                rows.iter().try_for_each(|row| writer.serialize(row))?;
+                writer.flush()?;
+            }
+        }
+        match &self.save {
+            Some(path) => Ok(atomic::write(path, &bytes)?),
+            None => Ok(std::io::stdout().write_all(&bytes)?),
+        }
+    }
+}
+
+/// Where finished values are kept until all are.
+fn sidecar(save: &Path) -> PathBuf {
+    let name = save.file_name().unwrap_or_default().to_string_lossy();
+    save.with_file_name(format!("{name}.finished"))
+}
+
+/// A number of bytes: `8G`, `512M`, `1.5GiB`.
+fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let odd = || format!("`{text}` is no size; write 8G, 512M or 1.5GiB");
+    let number: f64 = number.parse().map_err(|_| odd())?;
+    let unit = unit.trim().to_uppercase();
+    let unit = unit.strip_suffix('B').unwrap_or(&unit);
+    let (unit, base) = unit.strip_suffix('I').map_or((unit, 1000.0_f64), |unit| (unit, 1024.0));
+    let power = ["", "K", "M", "G", "T"].iter().position(|known| *known == unit).ok_or_else(odd)?;
+    Ok((number * base.powi(power as i32)) as u64)
+}
+
+/// How many pictures are scored at the same time. LibTorch and GPUs spread one picture over all they
+/// have; there a second one would only be in the way.
+fn at_once(
+    config: &ScoreConfig,
+    files: &[&Path],
+    memory: Option<u64>,
+    device: &Device,
+) -> Result<usize> {
+    let metrics = expand(&config.metrics);
+    let mut networks = false;
+    for name in &metrics {
+        networks |= find(name)?.cost.gmac.is_some();
+    }
+    let single = networks && *device != Device::flex();
+    let threads = if single { 1 } else { rayon::current_num_threads() };
+    let mut largest = 0;
+    if memory.is_some() {
+        // What cannot be read is reported when its turn comes.
+        let sizes = files.iter().filter_map(|file| Picture::stored_size(file).ok());
+        largest = sizes.map(|(w, h)| u64::from(w) * u64::from(h)).max().unwrap_or(0);
+    }
+    let plan = Plan::new(&metrics, largest, memory, threads)?;
+    tracing::debug!("{} pictures at once", plan.at_once);
+    Ok(plan.at_once)
+}
+
+/// The stage, on the run's candidates.
+pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
+    stage_within(run, None, device)
+}
+
+fn stage_within(run: &mut Run, memory: Option<u64>, device: &Device) -> Result<Ended> {
+    let settings = settings(&run.config)?;
+    run.stage("score", &["degrade", "generate"], &settings, |run| {
+        let crops = crops(&run.folder.data(), Split::Train)?;
+        let (data, candidates) = (run.folder.data(), run.folder.candidates());
+        let groups = groups(&crops, &data, &candidates)?;
+        score_within(&groups, &run.config.score, &run.folder.scores(), memory, device)?;
+        Ok(())
+    })
+}
+
+/// What decides the stage's result.
+pub fn settings(config: &Config) -> Result<Value> {
+    Ok(serde_json::to_value(&config.score)?)
+}
+
+/// The candidates of `crops` in the folder `candidates`; `data` is the manifest's folder.
+pub fn groups(crops: &[Crop], data: &Path, candidates: &Path) -> Result<Vec<Group>> {
+    let mut groups = Vec::new();
+    for crop in crops {
+        let folder = candidates.join(&crop.id);
+        let mut pictures: Vec<PathBuf> = (0..)
+            .map(|i| folder.join(format!("{i:03}.png")))
+            .take_while(|path| path.exists())
+            .collect();
+        pictures.sort();
+        if pictures.is_empty() {
+            bail!(
+                "group `{}` has no candidates in `{}`; run `dp2o generate` first",
+                crop.id,
+                candidates.display()
+            );
+        }
+        let reference = crop.hr.as_ref().map(|hr| data.join(hr));
+        groups.push(Group { id: crop.id.clone(), reference, candidates: pictures });
+    }
+    Ok(groups)
+}
+
+/// Scores groups into the folder `out`.
+pub fn score(
+    groups: &[Group],
+    config: &ScoreConfig,
+    out: &Path,
+    device: &Device,
+) -> Result<Vec<Score>> {
+    score_within(groups, config, out, None, device)
+}
+
+fn score_within(
+    groups: &[Group],
+    config: &ScoreConfig,
+    out: &Path,
+    memory: Option<u64>,
+    device: &Device,
+) -> Result<Vec<Score>> {
+    let files: Vec<&Path> =
+        groups.iter().flat_map(|g| &g.candidates).map(PathBuf::as_path).collect();
+    let at_once = at_once(config, &files, memory, device)?;
+    let metrics = config.build(Some(&model::cache()?), device)?;
+    let bar = progress::bar("score", "pictures");
+    let mut show = |p: Progress| progress::set(&bar, p.done, p.total);
+    let scored = score_groups(groups, &metrics, out, at_once, &mut show)?;
+    bar.finish_and_clear();
+    for failure in scored.failures.iter().take(20) {
+        let metric = failure.metric.as_deref().unwrap_or("all metrics");
+        tracing::warn!("`{}`, {metric}: {}", failure.picture.display(), failure.message);
+    }
+    if scored.failures.len() > 20 {
+        tracing::warn!("… and {} more; see column `error`", scored.failures.len() - 20);
+    }
+    tracing::info!(
+        "score: {} values of {} groups ({} groups there already) in {}",
+        scored.scores.len(),
+        groups.len(),
+        scored.reused,
+        out.display()
+    );
+    Ok(scored.scores)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, expected) in [
+            ("8G", 8_000_000_000),
+            ("512m", 512_000_000),
+            ("1.5GiB", 1_610_612_736),
+            ("2TB", 2_000_000_000_000),
+            ("100", 100),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "8X", "-1G", "8 apples"] {
+            assert!(bytes(text).is_err_and(|e| e.contains("1.5GiB")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Scores and metrics for people to read.
+
+use std::fmt::Write;
+
+use dp2o_evaluation::{Interval, interval};
+use dp2o_iqa::registry::{Entry, registry};
+use dp2o_iqa::scoring::PictureRow;
+use dp2o_iqa::weights::manifest::{FILES, needed};
+use dp2o_schema::seed::Key;
+use dp2o_schema::{Direction, Kind};
+
+use crate::table::aligned;
+
+/// Resamples of an interval.
+const RESAMPLES: usize = 2000;
+
+/// One line a picture, one column a metric, and the means with their intervals.
+pub fn table(rows: &[PictureRow]) -> String {
+    let metrics = metrics(rows);
+    let head =
+        |(metric, lower): &(&str, bool)| format!("{metric} {}", if *lower { "↓" } else { "↑" });
+    let heads: Vec<String> =
+        std::iter::once("image".into()).chain(metrics.iter().map(head)).collect();
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    for picture in rows.chunks(metrics.len().max(1)) {
+        let value = |row: &PictureRow| row.value.map_or("error".into(), |v| format!("{v:.4}"));
+        let image = picture.first().map(|row| row.image.clone()).unwrap_or_default();
+        lines.push(std::iter::once(image).chain(picture.iter().map(value)).collect());
+    }
+    let means: Vec<Option<Interval>> = metrics.iter().map(|(m, _)| mean(rows, m)).collect();
+    let mut line = |name: &str, value: fn(&Interval) -> Option<f64>| {
+        let text = |mean: &Option<Interval>| {
+            mean.as_ref().and_then(value).map_or(String::new(), |v| format!("{v:.4}"))
+        };
+        lines.push(std::iter::once(name.into()).chain(means.iter().map(text)).collect());
+    };
+    line("mean", |mean| Some(mean.mean));
+    line("95 % from", |mean| mean.low);
+    line("95 % to", |mean| mean.high);
+    aligned(&heads, lines, &(1..=metrics.len()).collect::<Vec<_>>())
+}
+
+/// One line a metric: its mean over the pictures that have a value, and the 95 % interval.
+pub fn means(rows: &[PictureRow]) -> Vec<String> {
+    let metrics = metrics(rows);
+    let line = |(metric, _): &(&str, bool)| {
+        let Some(found) = mean(rows, metric) else { return format!("{metric:>12}: no values") };
+        let interval = match (found.low, found.high) {
+            (Some(low), Some(high)) => format!(" (95 %: {low:.4} to {high:.4})"),
+            _ => String::new(),
+        };
+        let pictures = values(rows, metric).count();
+        format!("{metric:>12}: mean {:.4}{interval}, {pictures} pictures", found.mean)
+    };
+    metrics.iter().map(line).collect()
+}
+
+/// The metrics in the order of the columns, and whether lower is better.
+fn metrics(rows: &[PictureRow]) -> Vec<(&str, bool)> {
+    let first = rows.first().map(|row| row.metric.as_str());
+    let after = rows.iter().skip(1).position(|row| Some(row.metric.as_str()) == first);
+    let count = after.map_or(rows.len(), |i| i + 1);
+    let of = |row| -> (&str, bool) {
+        let row: &PictureRow = row;
+        (&row.metric, row.direction == "lower-is-better")
+    };
+    rows[..count].iter().map(of).collect()
+}
+
+fn values<'a>(rows: &'a [PictureRow], metric: &'a str) -> impl Iterator<Item = f64> + 'a {
+    rows.iter().filter(move |row| row.metric == metric).filter_map(|row| row.value)
+}
+
+/// Mean and percentile-bootstrap interval over pictures.
+fn mean(rows: &[PictureRow], metric: &str) -> Option<Interval> {
+    let values: Vec<f64> = values(rows, metric).collect();
+    (!values.is_empty()).then(|| interval(&values, RESAMPLES, &Key::new(0).with(metric)))
+}
+
+/// Every metric, explained.
+pub fn list() -> String {
+    registry().iter().map(explain).collect()
+}
+
+fn explain(entry: &Entry) -> String {
+    let direction = match entry.direction {
+        Direction::HigherIsBetter => "higher is better",
+        Direction::LowerIsBetter => "lower is better",
+    };
+    let kind = match entry.kind {
+        Kind::FullReference => "full-reference",
+        Kind::NoReference => "no-reference",
+    };
+    let mut text = format!("{}: {}\n", entry.name, entry.summary);
+    let mut line = |line: String| {
+        let _ = writeln!(text, "    {line}");
+    };
+    let (low, high) = entry.range;
+    line(format!("{kind}, {direction}, commonly {low} to {high}"));
+    if let Some(gmac) = entry.cost.gmac {
+        line(format!("costs {gmac} GMAC a picture of 512×512"));
+    }
+    for file in needed(entry.name) {
+        line(format!("needs {} (about {}; {})", file.name, file.size(), file.license.describe()));
+    }
+    if !needed(entry.name).is_empty() {
+        line(format!("`dp2o weights fetch {}`", entry.name));
+    }
+    let others = FILES.iter().filter(|f| f.alternative && f.metrics.contains(&entry.name));
+    let others: Vec<&str> = others.map(|file| file.name).collect();
+    if !others.is_empty() {
+        line(format!("takes {} by `--weights {}=FILE`", others.join(", "), entry.name));
+    }
+    if !entry.differences.is_empty() {
+        line(format!("unlike pyiqa: {}", entry.differences));
+    }
+    line(entry.citation.to_string());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<PictureRow> {
+        let row = |image: &str, metric: &str, value: Option<f64>| PictureRow {
+            image: image.into(),
+            metric: metric.into(),
+            variant: String::new(),
+            direction: if metric == "piqe" { "lower-is-better" } else { "higher-is-better" }.into(),
+            value,
+            error: value.is_none().then(|| "too small".into()),
+        };
+        vec![
+            row("a.png", "psnr", Some(20.0)),
+            row("a.png", "piqe", Some(50.0)),
+            row("b.png", "psnr", Some(30.0)),
+            row("b.png", "piqe", None),
+        ]
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_picture_and_the_means() {
+        let text = table(&rows());
+        let words: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert_eq!(words[0], ["image", "psnr", "↑", "piqe", "↓"]);
+        assert_eq!(words[1], ["a.png", "20.0000", "50.0000"]);
+        assert_eq!(words[2], ["b.png", "30.0000", "error"]);
+        assert_eq!(words[3], ["mean", "25.0000", "50.0000"]);
+        assert_eq!(words[4][..3], ["95", "%", "from"]);
+        let lines = means(&rows());
+        assert!(lines[0].contains("mean 25.0000 (95 %: 20.0000 to 30.0000), 2 pictures"));
+        assert!(lines[1].contains("mean 50.0000, 1 pictures"), "{}", lines[1]);
+    }
+
+    #[test]
+    fn every_metric_is_explained() {
+        let text = list();
+        for part in
+            ["afine-fr: ", "GMAC", "no commercial use", "dp2o weights fetch musiq", "musiq_ava"]
+        {
+            assert!(text.contains(part), "{part}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Writes `docs/metrics.md` from the registry, the table of weights files and the figures that the
+//! last test run left, or checks it.
+//!
+//! `metrics_page` writes the page. `metrics_page --check` fails when the page is another one; only the
+//! measured figures may differ from machine to machine.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::fs;
+use std::process::ExitCode;
+
+use dp2o_iqa::presets::{PRESETS, preset};
+use dp2o_iqa::registry::{Entry, registry};
+use dp2o_iqa::weights::manifest::{FILES, File, needed};
+use dp2o_parity::{Figure, records, workspace};
+use dp2o_schema::{Direction, Kind};
+
+const HEAD: &str = "# The metrics
+
+Made by `cargo test --release --workspace && cargo run --release -p dp2o-iqa --example metrics_page`; checked
+in CI. `dp2o score --list` says the same on the terminal.
+
+*range*: what common pictures get, not bounds. *GMAC*: multiply-adds for a picture of 512×512 and its
+reference, in 10⁹; metrics without a network have none. *bytes a pixel*, *MB a picture* and *weights*:
+the memory that `dp2o score --memory` plans with, rounded up from what `bench/cost.py` measured. *parity*: the largest difference
+from the reference implementation on committed fixtures, from [parity.md](parity.md), on the machine that wrote
+this page.
+";
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mut figures: Vec<Figure> = Vec::new();
+    for entry in fs::read_dir(records()).map_err(|e| format!("run the tests first: {e}"))? {
+        figures.push(serde_json::from_slice(&fs::read(entry?.path())?)?);
+    }
+    figures.retain(|figure| figure.area == "iqa");
+    figures.sort_by(|a, b| a.name.cmp(&b.name));
+    let page = page(&figures)?;
+    let path = workspace().join("docs/metrics.md");
+    if std::env::args().any(|argument| argument == "--check") {
+        let there = fs::read_to_string(&path)?;
+        let differs = |(a, b): &(&str, &str)| stable(a) != stable(b);
+        let (ours, theirs) = (page.lines().chain([""]), there.lines().chain([""]));
+        if let Some((new, old)) = ours.zip(theirs).find(differs) {
+            eprintln!("docs/metrics.md is out of date:\n-{old}\n+{new}");
+            return Ok(ExitCode::FAILURE);
+        }
+        if page.lines().count() != there.lines().count() {
+            eprintln!("docs/metrics.md is out of date: it has another number of lines");
+            return Ok(ExitCode::FAILURE);
+        }
+        println!("metrics_page: {} metrics", registry().len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    fs::write(&path, page)?;
+    println!("wrote {} metrics to docs/metrics.md", registry().len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line without its measured figure.
+fn stable(line: &str) -> &str {
+    line.split_once("; measured ").map_or(line, |(before, _)| before)
+}
+
+fn page(figures: &[Figure]) -> Result<String, std::fmt::Error> {
+    let mut page = String::from(HEAD);
+    write!(page, "\n## Presets\n\n| preset | | metrics |\n|---|---|---|\n")?;
+    for (name, what) in PRESETS.iter().filter(|(name, _)| !name.starts_with("all")) {
+        let metrics = preset(name).unwrap_or_default().join(", ");
+        writeln!(page, "| `{name}` | {what} | {metrics} |")?;
+    }
+    for (kind, title) in
+        [(Kind::FullReference, "Full-reference"), (Kind::NoReference, "No-reference")]
+    {
+        write!(
+            page,
+            "\n## {title}\n\n| metric | | range | GMAC | bytes a pixel | MB a picture | MB weights |\n"
+        )?;
+        writeln!(page, "|---|---|---|---|---|---|---|")?;
+        let entries = || registry().iter().filter(|entry| entry.kind == kind);
+        for entry in entries() {
+            let arrow = if entry.direction == Direction::LowerIsBetter { "↓" } else { "↑" };
+            let cost = entry.cost.gmac.map_or(String::from("–"), |gmac| gmac.to_string());
+            let (low, high) = entry.range;
+            writeln!(
+                page,
+                "| [`{0}`](#{0}) | {arrow} | {low} to {high} | {cost} | {1} | {2} | {3} |",
+                entry.name,
+                entry.cost.bytes_per_pixel,
+                entry.cost.megabytes,
+                entry.cost.weights_bytes().div_ceil(1_000_000)
+            )?;
+        }
+        for entry in entries() {
+            describe(&mut page, entry, figures)?;
+        }
+    }
+    write!(
+        page,
+        "\n## Weights files\n\nFetched by `dp2o weights fetch`, under pyiqa's names.\n\n"
+    )?;
+    writeln!(page, "| file | metrics | about | SHA-256 | licence |\n|---|---|---|---|---|")?;
+    for file in &FILES {
+        writeln!(
+            page,
+            "| `{}` | {}{} | {} | {} | {} |",
+            file.name,
+            file.metrics.join(", "),
+            if file.alternative { " (another training)" } else { "" },
+            file.size(),
+            sum(file),
+            file.license.describe()
+        )?;
+    }
+    Ok(page)
+}
+
+fn describe(page: &mut String, entry: &Entry, figures: &[Figure]) -> std::fmt::Result {
+    write!(page, "\n### {}\n\n{}.\n\n", entry.name, capital(entry.summary))?;
+    writeln!(page, "- source: {}", entry.citation)?;
+    let files: Vec<&str> = needed(entry.name).iter().map(|file| file.name).collect();
+    if !files.is_empty() {
+        writeln!(page, "- weights: `{}`", files.join("`, `"))?;
+    }
+    if entry.smallest_side > 1 {
+        writeln!(page, "- smallest side: {} pixels", entry.smallest_side)?;
+    }
+    let own = |figure: &&Figure| {
+        let rest = figure.name.strip_prefix(entry.name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ']))
+    };
+    let mut measured = false;
+    for figure in figures.iter().filter(own) {
+        measured = true;
+        let detail = figure.name[entry.name.len()..].trim_start_matches([',', ' ']);
+        let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+        let (reference, allowed) = (&figure.reference, figure.allowed);
+        let found = figure.measured;
+        writeln!(page, "- parity{detail}: {reference}, allowed {allowed:e}; measured {found:.1e}")?;
+    }
+    if !measured {
+        writeln!(page, "- parity: not measured")?;
+    }
+    if !entry.differences.is_empty() {
+        writeln!(page, "- differs: {}", entry.differences)?;
+    }
+    Ok(())
+}
+
+fn sum(file: &File) -> String {
+    match file.sha256.len() {
+        64 => format!("`{}…`", &file.sha256[..16]),
+        0 => "not published".into(),
+        _ => format!("`{}…` (all that is published)", file.sha256),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    first + characters.as_str()
+}

@@ -1,0 +1,325 @@
+//! The folder of fetched weights: what is in it, what a metric finds there, and how it gets there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dp2o_schema::{Error as SchemaError, atomic};
+
+use super::download::{Hub, Listed, Watcher};
+use super::manifest::{File, Source, needed};
+use super::{file_sha256, short, weights_error};
+use crate::{MetricError, Result};
+
+/// Where the sums of fetched files are noted, as `sha256sum --check` reads them.
+const SUMS: &str = "SHA256SUMS";
+
+/// Fetched weights under pyiqa's names, in `ROOT/weights`; members of packages beside it.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What became of a file that was to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// It was there.
+    There,
+    /// It was found in a folder of another tool, and taken from there.
+    Taken(PathBuf),
+    /// It was downloaded.
+    Downloaded,
+}
+
+/// What is known of a file after reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// It is not there.
+    Missing,
+    /// Its whole SHA-256 is the published one.
+    Whole,
+    /// Its SHA-256 begins with the published digits.
+    Begins,
+    /// No sum is published; it is what was fetched.
+    AsFetched,
+    /// No sum is published, and none was noted when it came here. Holds the sum.
+    Unknown(String),
+    /// It is another file than it should be: what was found and what was expected.
+    Damaged {
+        /// The path.
+        path: PathBuf,
+        /// The sum found, or its beginning.
+        found: String,
+        /// The sum expected, or its beginning.
+        expected: String,
+    },
+}
+
+impl Cache {
+    /// The cache in this folder, which need not exist yet.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where a file is, or will be.
+    pub fn path(&self, file: &File) -> PathBuf {
+        match file.source {
+            Source::Package(package) => {
+                let folder = package.folder(&self.root);
+                let member = package.members.iter().any(|m| m.file_name() == file.name);
+                if member { folder.join(file.name) } else { folder }
+            }
+            _ => self.folder().join(file.name),
+        }
+    }
+
+    /// The folder of everything that is not inside a package: files that were got by other means go
+    /// there under their own names.
+    pub fn folder(&self) -> PathBuf {
+        self.root.join("weights")
+    }
+
+    /// Whether a file is here. Its contents are not looked at.
+    pub fn has(&self, file: &File) -> bool {
+        let path = self.path(file);
+        match file.source {
+            Source::Model(_) => path.join("config.json").is_file(),
+            Source::Package(package) => package.cached(&self.root).is_some(),
+            _ => path.is_file(),
+        }
+    }
+
+    /// The files that a metric needs and that are not here.
+    pub fn missing(&self, metric: &str) -> Vec<&'static File> {
+        needed(metric).into_iter().filter(|file| !self.has(file)).collect()
+    }
+
+    /// What a metric loads: its one file or folder, or the folder with all of its files. `None` when
+    /// something is missing, or the metric needs nothing.
+    pub fn of_metric(&self, metric: &str) -> Option<PathBuf> {
+        let files = needed(metric);
+        if !files.iter().all(|file| self.has(file)) {
+            return None;
+        }
+        match files.as_slice() {
+            [] => None,
+            [one] => Some(self.path(one)),
+            _ => Some(self.folder()),
+        }
+    }
+
+    /// Fetches a file unless it is here, first out of `places`, the folders where other tools keep
+    /// theirs.
+    ///
+    /// # Errors
+    /// When it cannot be downloaded, or is another file than it should be. In offline mode, with
+    /// where to put it.
+    pub fn fetch(
+        &self,
+        file: &File,
+        hub: &Hub,
+        places: &[PathBuf],
+        watch: Watcher<'_>,
+    ) -> Result<Fetched> {
+        if self.has(file) {
+            return Ok(Fetched::There);
+        }
+        if let Some(place) = self.take(file, places)? {
+            return Ok(Fetched::Taken(place));
+        }
+        if hub.offline {
+            let (file, place) = (file.name.into(), self.path(file));
+            return Err(MetricError::Offline { file, place });
+        }
+        match file.source {
+            Source::Package(package) => {
+                package.fetch(&self.root)?;
+            }
+            Source::Url(url) => self.download(file.name, url, &[file.sha256], hub, watch)?,
+            Source::Hub(repository) => {
+                // A mirror may not list its files; then the published digits must do.
+                let listed = hub.list(repository).unwrap_or_default();
+                let listed = listed.iter().find(|f| f.path == file.name).and_then(Listed::sha256);
+                let expected = [file.sha256, listed.unwrap_or_default()];
+                self.download(file.name, &hub.url(repository, file.name), &expected, hub, watch)?;
+            }
+            Source::Model(repository) => self.model(file.name, repository, hub, watch)?,
+        }
+        Ok(Fetched::Downloaded)
+    }
+
+    fn download(
+        &self,
+        name: &str,
+        url: &str,
+        expected: &[&str],
+        hub: &Hub,
+        watch: Watcher<'_>,
+    ) -> Result<()> {
+        let sum = hub.download(url, &self.folder().join(name), expected, watch)?;
+        self.note(name, sum)
+    }
+
+    /// All files of a model, `config.json` last: a folder that has it is whole.
+    fn model(&self, name: &str, repository: &str, hub: &Hub, watch: Watcher<'_>) -> Result<()> {
+        let mut files = wanted(hub.list(repository)?, |f| &f.path);
+        files.sort_by_key(|file| file.path == "config.json");
+        let total = files.iter().map(|f| f.size).sum();
+        let mut before = 0;
+        for file in files {
+            let own = format!("{name}/{}", file.path);
+            if !self.folder().join(&own).is_file() {
+                let expected = [file.sha256().unwrap_or_default()];
+                let url = hub.url(repository, &file.path);
+                let mut shown = |done, _| watch(before + done, Some(total));
+                self.download(&own, &url, &expected, hub, &mut shown)?;
+            }
+            before += file.size;
+        }
+        Ok(())
+    }
+
+    /// Takes a file out of another tool's folder: a hard link where that is possible, else a copy.
+    fn take(&self, file: &File, places: &[PathBuf]) -> Result<Option<PathBuf>> {
+        match file.source {
+            Source::Package(_) => Ok(None),
+            Source::Model(repository) => {
+                let snapshots = format!("models--{}/snapshots", repository.replace('/', "--"));
+                let whole = places
+                    .iter()
+                    .filter_map(|place| fs::read_dir(place.join(&snapshots)).ok())
+                    .flat_map(|entries| entries.filter_map(|e| e.ok().map(|e| e.path())))
+                    .find(|folder| folder.join("config.json").is_file());
+                let Some(folder) = whole else { return Ok(None) };
+                let entries =
+                    fs::read_dir(&folder).map_err(|e| SchemaError::io("read", &folder, e))?;
+                let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_str()?.to_string()));
+                let mut names = wanted(names.collect(), |name| name);
+                names.sort_by_key(|name| name == "config.json");
+                for name in names {
+                    let own = format!("{}/{name}", file.name);
+                    self.copy(&folder.join(&name), &own, "")?;
+                }
+                Ok(Some(folder))
+            }
+            Source::Hub(_) | Source::Url(_) => {
+                let found = places.iter().map(|place| place.join(file.name)).find(|p| p.is_file());
+                if let Some(path) = &found {
+                    self.copy(path, file.name, file.sha256)?;
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    fn copy(&self, from: &Path, name: &str, expected: &str) -> Result<()> {
+        let from = from.canonicalize().map_err(|e| SchemaError::io("read", from, e))?;
+        let sum = file_sha256(&from)?;
+        if !sum.starts_with(expected) {
+            let detail = format!("its SHA-256 is {}", short(&sum, expected));
+            return Err(weights_error(&from, "the published file of this name", detail));
+        }
+        let to = self.folder().join(name);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(|e| SchemaError::io("create folder", folder, e))?;
+        }
+        if fs::hard_link(&from, &to).is_err() {
+            atomic::write_with(&to, |out| {
+                std::io::copy(&mut fs::File::open(&from)?, out).map(drop)
+            })?;
+        }
+        self.note(name, sum)
+    }
+
+    /// Reads a file and compares it with what is published, or else with what was fetched.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn verify(&self, file: &File) -> Result<Verified> {
+        let path = self.path(file);
+        match file.source {
+            Source::Package(package) if path.exists() => Ok(match package.cached(&self.root) {
+                Some(_) => Verified::Whole,
+                None => Verified::Damaged {
+                    path,
+                    found: "another".into(),
+                    expected: "those of the package's members".into(),
+                },
+            }),
+            Source::Model(_) if self.has(file) => self.verify_folder(file),
+            _ if !path.is_file() => Ok(Verified::Missing),
+            _ => self.verify_file(&path, file.name, file.sha256),
+        }
+    }
+
+    fn verify_file(&self, path: &Path, name: &str, published: &str) -> Result<Verified> {
+        let sum = file_sha256(path)?;
+        let noted = self.sums()?.remove(name);
+        let noted = noted.as_deref().unwrap_or_default();
+        for expected in [published, noted] {
+            if !sum.starts_with(expected) {
+                let found = short(&sum, expected).into();
+                let (path, expected) = (path.into(), expected.into());
+                return Ok(Verified::Damaged { path, found, expected });
+            }
+        }
+        Ok(match (published.len(), noted.is_empty()) {
+            (64, _) => Verified::Whole,
+            (1.., _) => Verified::Begins,
+            (0, false) => Verified::AsFetched,
+            (0, true) => Verified::Unknown(sum),
+        })
+    }
+
+    /// The first damage, else the least that is known of any file.
+    fn verify_folder(&self, file: &File) -> Result<Verified> {
+        let beginning = format!("{}/", file.name);
+        let noted: Vec<String> =
+            self.sums()?.into_keys().filter(|name| name.starts_with(&beginning)).collect();
+        for name in &noted {
+            let path = self.folder().join(name);
+            if !path.is_file() {
+                let (found, expected) = ("no file".into(), "one that was fetched".into());
+                return Ok(Verified::Damaged { path, found, expected });
+            }
+            let found = self.verify_file(&path, name, "")?;
+            if matches!(found, Verified::Damaged { .. }) {
+                return Ok(found);
+            }
+        }
+        let unknown = Verified::Unknown("of a folder that dp2o did not fetch".into());
+        Ok(if noted.is_empty() { unknown } else { Verified::AsFetched })
+    }
+
+    fn sums(&self) -> Result<BTreeMap<String, String>> {
+        let path = self.folder().join(SUMS);
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let text = fs::read_to_string(&path).map_err(|e| SchemaError::io("read", &path, e))?;
+        let pair = |line: &str| line.split_once("  ").map(|(sum, name)| (name.into(), sum.into()));
+        Ok(text.lines().filter_map(pair).collect())
+    }
+
+    fn note(&self, name: &str, sum: String) -> Result<()> {
+        let mut sums = self.sums()?;
+        sums.insert(name.into(), sum);
+        let text: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+        Ok(atomic::write(&self.folder().join(SUMS), text.as_bytes())?)
+    }
+}
+
+/// The files of a model that a metric may read: settings, vocabularies, and weights in one form.
+fn wanted<T>(files: Vec<T>, path: impl Fn(&T) -> &str) -> Vec<T> {
+    let safe = files.iter().any(|file| path(file).ends_with(".safetensors"));
+    let weights = if safe { ".safetensors" } else { ".bin" };
+    let index = if safe { "pytorch_model.bin.index.json" } else { "model.safetensors.index.json" };
+    let ends = [".json", ".txt", ".model", ".jinja", weights];
+    files
+        .into_iter()
+        .filter(|file| {
+            let path = path(file);
+            !path.contains('/') && path != index && ends.iter().any(|end| path.ends_with(end))
+        })
+        .collect()
+}

@@ -1,0 +1,317 @@
+//! Downloads against a server on this machine: resuming, refusing, mirrors, offline mode.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use dp2o_iqa::MetricError;
+use dp2o_iqa::weights::cache::{Cache, Fetched, Verified};
+use dp2o_iqa::weights::download::Hub;
+use dp2o_iqa::weights::manifest::{File, License, Source};
+use sha2::{Digest, Sha256};
+
+/// What a server has, how it behaves, and what it was asked for.
+#[derive(Default)]
+struct Server {
+    files: BTreeMap<String, Vec<u8>>,
+    /// Bytes after which a connection is closed, one number a request; none: never.
+    breaks: Mutex<Vec<usize>>,
+    /// `PATH RANGE AUTHORIZATION` of every request.
+    seen: Mutex<Vec<String>>,
+    ranges: bool,
+}
+
+/// Starts a server and answers with its address.
+fn serve(server: Server) -> (Hub, Arc<Server>) {
+    let server = Arc::new(server);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (shared, own) = (server.clone(), endpoint.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = answer(&shared, &own, stream);
+        }
+    });
+    (Hub { endpoint, token: None, offline: false }, server)
+}
+
+fn answer(server: &Server, endpoint: &str, stream: TcpStream) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let first = lines.next().unwrap()?;
+    let path = first.split(' ').nth(1).unwrap().to_string();
+    let (mut from, mut token) = (None, String::new());
+    for line in lines {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(": ").unwrap();
+        match name.to_lowercase().as_str() {
+            "range" => {
+                from = value.strip_prefix("bytes=").unwrap().strip_suffix('-').map(String::from)
+            }
+            "authorization" => token = value.into(),
+            _ => {}
+        }
+    }
+    let range = from.clone().unwrap_or_default();
+    server.seen.lock().unwrap().push(format!("{path} {range} {token}"));
+    let mut out = stream;
+    // As the hub does: the address of the file leads to where it is stored.
+    if let Some(stored) = path.strip_prefix("/moved") {
+        let to = format!("{endpoint}{stored}");
+        return write!(
+            out,
+            "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    let Some(file) = server.files.get(&path) else {
+        return write!(
+            out,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    };
+    let total = file.len();
+    let from: usize = from.filter(|_| server.ranges).map_or(0, |from| from.parse().unwrap());
+    if from > 0 && from >= total {
+        return write!(
+            out,
+            "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    let body = &file[from..];
+    if from > 0 {
+        let last = total - 1;
+        write!(
+            out,
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{last}/{total}\r\n"
+        )?;
+    } else {
+        write!(out, "HTTP/1.1 200 OK\r\n")?;
+    }
+    write!(out, "Content-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+    let mut breaks = server.breaks.lock().unwrap();
+    let send = if breaks.is_empty() { body.len() } else { breaks.remove(0).min(body.len()) };
+    out.write_all(&body[..send])
+}
+
+fn contents() -> Vec<u8> {
+    (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn file(name: &'static str, source: Source, sha256: &str) -> File {
+    File {
+        name,
+        metrics: &["musiq"],
+        alternative: false,
+        source,
+        kilobytes: 300,
+        sha256: Box::leak(sha256.to_string().into_boxed_str()),
+        license: License { name: "MIT", commercial: Some(true) },
+    }
+}
+
+fn fetch(cache: &Path, file: &File, hub: &Hub) -> Result<Fetched, MetricError> {
+    Cache::new(cache).fetch(file, hub, &[], &mut |_, _| {})
+}
+
+#[test]
+fn a_broken_download_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = "/some/weights/resolve/main/net.pth";
+    let (hub, server) = serve(Server {
+        files: [(path.into(), contents())].into(),
+        breaks: vec![100_000, 50_000].into(),
+        ranges: true,
+        ..Server::default()
+    });
+    let wanted = file("net.pth", Source::Hub("some/weights"), &sum(&contents())[..8]);
+    let cache = Cache::new(dir.path());
+    let mut shown = Vec::new();
+    let fetched = cache.fetch(&wanted, &hub, &[], &mut |done, total| shown.push((done, total)));
+    assert_eq!(fetched.unwrap(), Fetched::Downloaded);
+    assert_eq!(fs::read(cache.path(&wanted)).unwrap(), contents());
+    assert_eq!(shown.last(), Some(&(300_000, Some(300_000))));
+    let seen = server.seen.lock().unwrap().clone();
+    let asked: Vec<&str> = seen.iter().filter_map(|s| s.strip_prefix(path)).collect();
+    assert_eq!(asked, ["  ", " 100000 ", " 150000 "]);
+    assert_eq!(cache.verify(&wanted).unwrap(), Verified::Begins);
+    assert_eq!(fetch(dir.path(), &wanted, &hub).unwrap(), Fetched::There);
+    assert_eq!(server.seen.lock().unwrap().len(), seen.len());
+}
+
+#[test]
+fn what_a_killed_call_had_left_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = "/stored/net.pth";
+    for ranges in [true, false] {
+        let (hub, server) =
+            serve(Server { files: [(url.into(), contents())].into(), ranges, ..Server::default() });
+        // By way of another address, which keeps the range.
+        let address: &'static str =
+            Box::leak(format!("{}/moved{url}", hub.endpoint).into_boxed_str());
+        let wanted = file("net.pth", Source::Url(address), &sum(&contents()));
+        let cache = Cache::new(dir.path());
+        let part = dir.path().join("weights/net.pth.part");
+        dp2o_schema::atomic::write(&part, &contents()[..7000]).unwrap();
+        assert_eq!(fetch(dir.path(), &wanted, &hub).unwrap(), Fetched::Downloaded);
+        assert_eq!(server.seen.lock().unwrap()[1], format!("{url} 7000 "));
+        assert_eq!(fs::read(cache.path(&wanted)).unwrap(), contents());
+        assert!(!part.exists());
+        assert_eq!(cache.verify(&wanted).unwrap(), Verified::Whole);
+        fs::remove_file(cache.path(&wanted)).unwrap();
+    }
+}
+
+#[test]
+fn a_whole_part_needs_no_byte_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = [("/net.pth".to_string(), contents())].into();
+    let (hub, _) = serve(Server { files, ranges: true, ..Server::default() });
+    let address: &'static str = Box::leak(format!("{}/net.pth", hub.endpoint).into_boxed_str());
+    let wanted = file("net.pth", Source::Url(address), &sum(&contents()));
+    dp2o_schema::atomic::write(&dir.path().join("weights/net.pth.part"), &contents()).unwrap();
+    assert_eq!(fetch(dir.path(), &wanted, &hub).unwrap(), Fetched::Downloaded);
+}
+
+#[test]
+fn a_wrong_sum_is_refused_and_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = "/some/weights/resolve/main/net.pth".to_string();
+    let list = format!(
+        r#"[{{"type":"file","path":"net.pth","size":300000,"lfs":{{"oid":"{}"}}}}]"#,
+        "0".repeat(64)
+    );
+    let (hub, _) = serve(Server {
+        files: [
+            (path, contents()),
+            ("/api/models/listed/weights/tree/main?recursive=true".into(), list.into_bytes()),
+            ("/listed/weights/resolve/main/net.pth".into(), contents()),
+        ]
+        .into(),
+        ..Server::default()
+    });
+    for (repository, published) in [("some/weights", "01234567"), ("listed/weights", "")] {
+        let wanted = file("net.pth", Source::Hub(repository), published);
+        let message = fetch(dir.path(), &wanted, &hub).unwrap_err().to_string();
+        assert!(message.contains("SHA-256") && message.contains("not kept"), "{message}");
+        assert!(message.contains(if published.is_empty() { "00000000" } else { published }));
+        let left: Vec<_> = fs::read_dir(dir.path().join("weights")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_fetched_says_what_and_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, server) = serve(Server::default());
+    let wanted = file("net.pth", Source::Hub("some/weights"), "");
+    let message = fetch(dir.path(), &wanted, &hub).unwrap_err().to_string();
+    assert!(message.contains("404") && message.contains("net.pth"), "{message}");
+    let seen = server.seen.lock().unwrap().len();
+    let offline = Hub { offline: true, ..hub };
+    let message = fetch(dir.path(), &wanted, &offline).unwrap_err().to_string();
+    assert!(message.contains("offline"), "{message}");
+    let place = dir.path().join("weights/net.pth");
+    assert!(message.contains(&*place.to_string_lossy()), "{message}");
+    assert_eq!(server.seen.lock().unwrap().len(), seen);
+    // A server that cuts every connection: what came is kept, and said.
+    let (hub, _) = serve(Server {
+        files: [("/some/weights/resolve/main/net.pth".into(), contents())].into(),
+        breaks: vec![1000; 9].into(),
+        ranges: true,
+        ..Server::default()
+    });
+    let message = fetch(dir.path(), &wanted, &hub).unwrap_err().to_string();
+    assert!(message.contains("broke off") && message.contains("5000 bytes are kept"), "{message}");
+}
+
+#[test]
+fn a_token_goes_to_the_hub_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut hub, server) = serve(Server {
+        files: [("/some/weights/resolve/main/a+b.pth".replace('+', "%2B"), contents())].into(),
+        ..Server::default()
+    });
+    let (other, elsewhere) =
+        serve(Server { files: [("/net.pth".into(), contents())].into(), ..Server::default() });
+    hub.token = Some("secret".into());
+    fetch(dir.path(), &file("a+b.pth", Source::Hub("some/weights"), ""), &hub).unwrap();
+    assert!(server.seen.lock().unwrap().iter().all(|s| s.ends_with("Bearer secret")));
+    let address: &'static str = Box::leak(format!("{}/net.pth", other.endpoint).into_boxed_str());
+    fetch(dir.path(), &file("net.pth", Source::Url(address), ""), &hub).unwrap();
+    assert_eq!(*elsewhere.seen.lock().unwrap(), ["/net.pth  "]);
+}
+
+#[test]
+fn a_model_comes_with_all_that_is_read_and_its_settings_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let names =
+        ["config.json", "model.safetensors", "pytorch_model.bin", "README.md", "vocab.json"];
+    let entry = |name: &&str| {
+        let lfs = format!(r#","lfs":{{"oid":"{}"}}"#, sum(name.as_bytes()));
+        let lfs = if name.ends_with(".safetensors") { lfs.as_str() } else { "" };
+        format!(r#"{{"type":"file","path":"{name}","size":{}{lfs}}}"#, name.len())
+    };
+    let list: Vec<String> = names.iter().map(entry).collect();
+    let list = format!(r#"[{},{{"type":"directory","path":"figs","size":0}}]"#, list.join(","));
+    let list_path = "/api/models/some/model/tree/main?recursive=true".to_string();
+    let mut files: BTreeMap<String, Vec<u8>> = [(list_path, list.into_bytes())].into();
+    for name in names {
+        files.insert(format!("/some/model/resolve/main/{name}"), name.as_bytes().to_vec());
+    }
+    let (hub, server) = serve(Server { files, ..Server::default() });
+    let wanted = file("model", Source::Model("some/model"), "");
+    let cache = Cache::new(dir.path());
+    assert_eq!(fetch(dir.path(), &wanted, &hub).unwrap(), Fetched::Downloaded);
+    let mut found: Vec<String> = fs::read_dir(cache.path(&wanted))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    assert_eq!(found, ["config.json", "model.safetensors", "vocab.json"]);
+    assert!(server.seen.lock().unwrap().last().unwrap().contains("config.json"));
+    assert_eq!(cache.verify(&wanted).unwrap(), Verified::AsFetched);
+    fs::write(cache.path(&wanted).join("model.safetensors"), b"damaged").unwrap();
+    assert!(matches!(cache.verify(&wanted).unwrap(), Verified::Damaged { .. }));
+
+    // The same out of the cache of the Hugging Face tools.
+    let hf = tempfile::tempdir().unwrap();
+    let snapshot = hf.path().join("models--some--model/snapshots/abc");
+    for name in names {
+        dp2o_schema::atomic::write(&snapshot.join(name), name.as_bytes()).unwrap();
+    }
+    let other = tempfile::tempdir().unwrap();
+    let cache = Cache::new(other.path());
+    let offline = Hub { offline: true, ..hub };
+    let places = [hf.path().to_path_buf()];
+    let fetched = cache.fetch(&wanted, &offline, &places, &mut |_, _| {}).unwrap();
+    assert_eq!(fetched, Fetched::Taken(snapshot));
+    assert!(cache.has(&wanted) && !cache.path(&wanted).join("README.md").exists());
+}
+
+#[test]
+fn files_of_other_tools_are_taken_if_they_are_what_they_are_called() {
+    let (dir, torch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let offline = Hub { offline: true, ..Hub::default() };
+    let wanted = file("net.pth", Source::Hub("some/weights"), &sum(b"weights")[..8]);
+    let places = [dir.path().join("nowhere"), torch.path().to_path_buf()];
+    let take = |cache: &Cache| cache.fetch(&wanted, &offline, &places, &mut |_, _| {});
+    let cache = Cache::new(dir.path());
+    fs::write(torch.path().join("net.pth"), b"others").unwrap();
+    let message = take(&cache).unwrap_err().to_string();
+    assert!(message.contains("net.pth") && message.contains("SHA-256"), "{message}");
+    fs::write(torch.path().join("net.pth"), b"weights").unwrap();
+    assert_eq!(take(&cache).unwrap(), Fetched::Taken(torch.path().join("net.pth")));
+    assert_eq!(fs::read(cache.path(&wanted)).unwrap(), b"weights");
+    fs::remove_file(torch.path().join("net.pth")).unwrap();
+    assert_eq!(cache.verify(&wanted).unwrap(), Verified::Begins);
+}

@@ -1,0 +1,301 @@
+"""Scores a folder of pictures with `dp2o score` and with pyiqa, on the same drawn weights, and compares.
+
+    cargo build --release
+    python tests/python/score_parity.py --data DIR [--metrics topiq-nr,psnr] [--count N] [--crop SIDE]
+
+DIR is one of SR test sets: HR pictures in `test_HR`, LR ones a quarter as large under the same names in `test_LR`
+(as RealSR of StableSR's test sets), or the folders named by --hr and --lr. Compared are the HR pictures with the LR
+ones enlarged by Pillow's bicubic filter. Prints a line a picture and metric and the largest difference of each
+metric; exits non-zero when one exceeds its tolerance. Needs what tests/fixtures/generate/requirements.txt lists.
+
+Weights are drawn from the names of their tensors (drawn.py) where a metric has a network, and those of the fixtures
+elsewhere, so that none are downloaded. MANIQA and ST-LPIPS have narrower layers than published. Not compared here are
+SSIMULACRA2, which pyiqa does not have, and the language models (tests/fixtures/generate/iqa_language.py).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "tests/fixtures/iqa"
+sys.path.insert(0, str(ROOT / "tests/fixtures/generate"))
+
+import drawn  # noqa: E402
+
+CLIP_PROMPTS = "CLIP-IQA+_learned_prompts-603f3273.pth"
+
+
+def saved(state, path):
+    """Tensors as a safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, path)
+    return path
+
+
+# Each maker answers with the reference's function of picture and reference, and the path that --weights gets; `folder`
+# is for files. Pictures are f32 in [0, 1], [1, 3, h, w].
+
+
+def psnr(y):
+    def make(folder):
+        from pyiqa.archs.psnr_arch import PSNR
+
+        metric = PSNR(test_y_channel=y, color_space="ycbcr")
+        return lambda image, reference: metric(image.double(), reference.double()), None
+
+    return make
+
+
+def ssim(kind, y=False):
+    def make(folder):
+        from pyiqa.archs import ssim_arch
+
+        options = {"color_space": "ycbcr"} if y else {}
+        return getattr(ssim_arch, kind)(test_y_channel=y, **options), None
+
+    return make
+
+
+def piqe(folder):
+    from pyiqa.archs.piqe_arch import PIQE
+
+    metric = PIQE()
+    return lambda image, _: metric(image.double()), None
+
+
+def niqe(folder):
+    from pyiqa.archs.niqe_arch import NIQE
+
+    file = FIXTURES / "niqe.mat"
+    metric = NIQE(pretrained_model_path=str(file))
+    return lambda image, _: metric(image), file
+
+
+def brisque(folder):
+    from pyiqa.archs.brisque_arch import BRISQUE
+
+    file = FIXTURES / "brisque.pth"
+    metric = BRISQUE(pretrained_model_path=str(file))
+    return lambda image, _: metric(image.double()), file
+
+
+def st_lpips(folder):
+    from unittest.mock import patch
+
+    import iqa
+
+    with patch.object(iqa, "OUT", folder):
+        model = iqa.st_lpips_model()
+    return model, folder / "st-lpips-zip.pth"
+
+
+def topiq(compares, **options):
+    def make(folder):
+        from iqa_topiq import drawn_network
+
+        network, manifest = drawn_network(use_ref=compares, **options)
+        state = {f"params.{name}": tensor for name, tensor in network.state_dict().items()}
+        state = {name: state[name] for name in json.loads(manifest)}
+        weights = saved(state, folder / "topiq.safetensors")
+        return (network if compares else lambda image, _: network(image)), weights
+
+    return make
+
+
+def clipiqa(plus):
+    def make(folder):
+        import iqa_clipiqa
+
+        clip = iqa_clipiqa.drawn_clip()
+        state = {name: clip.state_dict()[name] for name in drawn.tensors(clip)}
+        weights = saved(state, folder / "RN50.pt")
+        if not plus:
+            metric = iqa_clipiqa.metric(clip)
+            return lambda image, _: metric(image), weights
+        metric = iqa_clipiqa.metric(clip, model_type="clipiqa+")
+        metric.prompt_learner.ctx.data = iqa_clipiqa.prompts(0)
+        torch.save(metric.prompt_learner.ctx.data, folder / CLIP_PROMPTS)
+        return lambda image, _: metric(image), folder
+
+    return make
+
+
+def afine(side):
+    def make(folder):
+        from unittest.mock import patch
+
+        import iqa_afine
+
+        state, _ = iqa_afine.drawn_weights()
+        file = folder / "afine.pth"
+        torch.save(iqa_afine.as_file(state), file)
+        with patch.object(iqa_afine.afine_arch, "load", lambda *_, **__: (iqa_afine.network(), None)):
+            metric = iqa_afine.afine_arch.AFINE(f"afine_{side}", pretrained_model_path=str(file)).eval()
+        fitted = iqa_afine.fitted
+        if side == "nr":
+            return lambda image, _: metric(fitted(image)), file
+        return lambda image, reference: metric(fitted(image), fitted(reference)), file
+
+    return make
+
+
+def plain(model, folder, scales={}):
+    """A network whose file is its own state."""
+    from iqa_no_reference import MASKS
+
+    drawn.fill(model, MASKS, scales)
+    state = {name: model.state_dict()[name] for name in drawn.tensors(model, MASKS)}
+    return lambda image, _: model(image), saved(state, folder / "weights.safetensors")
+
+
+def musiq(folder):
+    from pyiqa.archs.musiq_arch import MUSIQ
+
+    scales = {"transformer_encoder.posembed_input.position_emb": 100.0}
+    return plain(MUSIQ(pretrained=False).eval(), folder, scales)
+
+
+def maniqa(scale):
+    """A sixth as wide as published, for the published one takes a minute a picture."""
+
+    def make(folder):
+        from unittest.mock import patch
+
+        import timm
+        from pyiqa.archs.maniqa_arch import MANIQA
+        from timm.models.vision_transformer import VisionTransformer
+
+        def vit(*_, **__):
+            return VisionTransformer(img_size=224, patch_size=8, embed_dim=128, depth=12, num_heads=2, num_classes=2)
+
+        with patch.object(timm, "create_model", vit):
+            model = MANIQA(embed_dim=128, dim_mlp=96, scale=scale, pretrained=False).eval()
+        sharp = [k for k in model.state_dict() if k.endswith(("c_q.weight", "c_k.weight"))]
+        return plain(model, folder, {**dict.fromkeys(sharp, 0.01), "fc_score.3.weight": -1.0})
+
+    return make
+
+
+def nima(folder):
+    from unittest.mock import patch
+
+    import timm
+    from pyiqa.archs.nima_arch import NIMA
+
+    create = timm.create_model
+    with patch.object(timm, "create_model", lambda *a, **o: create(*a, **{**o, "pretrained": False})):
+        model = NIMA("inception_resnet_v2", pretrained=False).eval()
+    return plain(model, folder, {"classifier.2.weight": 20.0})
+
+
+SWIN = {"semantic_model_name": "swin_base_patch4_window12_384", "inter_dim": 512, "num_heads": 8, "num_class": 10}
+# Maker, and the largest difference allowed: 1e-6 of the range for metrics without a network, else 1e-4 of it.
+METRICS = {
+    "psnr": (psnr(False), 4e-5),
+    "psnr-y": (psnr(True), 4e-5),
+    "ssim": (ssim("SSIM"), 1e-6),
+    "ssim-y": (ssim("SSIM", True), 1e-6),
+    "ms-ssim": (ssim("MS_SSIM"), 1e-6),
+    "niqe": (niqe, 1e-4),
+    "piqe": (piqe, 1e-4),
+    "brisque": (brisque, 1.5e-4),
+    "st-lpips": (st_lpips, 1e-4),
+    "topiq-fr": (topiq(True), 1e-4),
+    "afine-fr": (afine("fr"), 4e-4),
+    "topiq-nr": (topiq(False), 1e-4),
+    "topiq-iaa": (topiq(False, **SWIN), 9e-4),
+    "clipiqa": (clipiqa(False), 1e-4),
+    "clipiqa+": (clipiqa(True), 1e-4),
+    "afine-nr": (afine("nr"), 4e-4),
+    "musiq": (musiq, 1e-2),
+    "maniqa": (maniqa(0.8), 1e-4),
+    "maniqa-pipal": (maniqa(0.13), 1e-4),
+    "nima": (nima, 9e-4),
+}
+
+
+def pairs(args, folder):
+    """Writes `sr/NAME` and `hr/NAME` and answers with the names."""
+    hr = args.hr or args.data / "test_HR"
+    lr = args.lr or args.data / "test_LR"
+    names = sorted(path.name for path in hr.iterdir() if (lr / path.name).is_file())[: args.count]
+    if not names:
+        sys.exit(f"no picture of {hr} has one of its name in {lr}")
+    for side in ("sr", "hr"):
+        (folder / side).mkdir()
+    for name in names:
+        high = Image.open(hr / name).convert("RGB")
+        low = Image.open(lr / name).convert("RGB").resize(high.size, Image.Resampling.BICUBIC)
+        side = args.crop or max(high.size)
+        box = (0, 0, min(side, high.width), min(side, high.height))
+        high.crop(box).save(folder / "hr" / name)
+        low.crop(box).save(folder / "sr" / name)
+    return names
+
+
+def tensor(path):
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def ours(args, metric, weights, folder):
+    command = [args.dp2o, "score", "--quiet", "--format", "jsonl", "--metrics", metric]
+    command += ["--reference", folder / "hr", folder / "sr"]
+    command += ["--weights", f"{metric}={weights}"] if weights else []
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{run.stdout}{run.stderr}")
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    return {Path(row["image"]).name: row["value"] for row in rows}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", type=Path, default=Path("."), help="the folder of test_HR and test_LR")
+    p.add_argument("--hr", type=Path, help="folder of HR pictures, instead of DATA/test_HR")
+    p.add_argument("--lr", type=Path, help="folder of LR pictures, instead of DATA/test_LR")
+    p.add_argument("--metrics", default=",".join(METRICS), help="names with commas between")
+    p.add_argument("--count", type=int, help="only the first so many pictures")
+    p.add_argument("--crop", type=int, help="only the upper left square of this side")
+    p.add_argument("--dp2o", default=str(ROOT / "target/release/dp2o"), help="the binary")
+    args = p.parse_args()
+    warnings.filterwarnings("ignore")
+    bad = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        names = pairs(args, folder)
+        print("metric\tpicture\tpyiqa\tdp2o\tdifference")
+        worst = {}
+        for metric in args.metrics.split(","):
+            if metric not in METRICS:
+                sys.exit(f"no reference is set up here for `{metric}`; known are: {', '.join(METRICS)}")
+            maker, allowed = METRICS[metric]
+            with tempfile.TemporaryDirectory() as own, torch.no_grad():
+                function, weights = maker(Path(own))
+                found = ours(args, metric, weights, folder)
+                for name in names:
+                    theirs = float(function(tensor(folder / "sr" / name), tensor(folder / "hr" / name)))
+                    delta = abs(found[name] - theirs)
+                    print(f"{metric}\t{name}\t{theirs:.6f}\t{found[name]:.6f}\t{delta:.1e}", flush=True)
+                    worst[metric] = max(worst.get(metric, 0.0), delta)
+            if not worst[metric] <= allowed:
+                bad.append(metric)
+        print(f"\nlargest difference over {len(names)} pictures")
+        for metric, delta in worst.items():
+            verdict = "TOO LARGE" if metric in bad else "fine"
+            print(f"{metric}\t{delta:.1e}\tallowed {METRICS[metric][1]:.1e}\t{verdict}")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
