@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!              ┌ fr/  psnr ssim ms-ssim ssimulacra2             FullReference: picture + reference
-//!              │      st-lpips topiq-fr afine-fr
+//!              │      lpips lpips-vgg dists st-lpips
+//!              │      st-lpips-vgg topiq-fr afine-fr
 //! registry ────┤
 //!  by name     │ nr/  niqe piqe brisque topiq-nr topiq-iaa      NoReference: picture alone
 //!              │      clipiqa clipiqa+ afine-nr musiq maniqa

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use dp2o_schema::{Direction, Kind};
 
-use crate::fr::{AfineFr, MsSsim, Psnr, PsnrY, Ssim, SsimY, Ssimulacra2, StLpips, TopiqFr};
+use crate::fr::{
+    AfineFr, Dists, Lpips, LpipsVgg, MsSsim, Psnr, PsnrY, Ssim, SsimY, Ssimulacra2, StLpips,
+    StLpipsVgg, TopiqFr,
+};
 use crate::nr::{
     AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
     Piqe, QAlign, Svm, TopiqIaa, TopiqNr, VqR1,
@@ -183,7 +186,7 @@ const fn entry(
 
 const WANG_2004: &str = "Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error visibility to structural similarity";
 
-static ENTRIES: [Entry; 23] = [
+static ENTRIES: [Entry; 27] = [
     Entry {
         range: (0.0, 80.0),
         takes_border: true,
@@ -239,6 +242,52 @@ static ENTRIES: [Entry; 23] = [
         )
     },
     Entry {
+        smallest_side: 31,
+        needs_weights: true,
+        weights: Some("DIR with LPIPS_v0.1_alex-df73285e.pth and alexnet-owt-7be5be79.pth"),
+        variants: &["HASH-HASH"],
+        citation: "Zhang, Isola, Efros, Shechtman and Wang (2018), The unreasonable effectiveness of deep features as a perceptual metric",
+        ..full::<Lpips>("learned distance between features (AlexNet)", |o| {
+            let files = "LPIPS_v0.1_alex-df73285e.pth and alexnet-owt-7be5be79.pth";
+            let folder = given(o, Lpips::NAME, files)?;
+            let heads = folder.join("LPIPS_v0.1_alex-df73285e.pth");
+            let metric = Lpips::load(&heads, &folder.join("alexnet-owt-7be5be79.pth"), o.device)?;
+            let variant = metric.weights_hashes().join("-");
+            Ok(Metric::full_reference(metric, variant))
+        })
+    },
+    Entry {
+        smallest_side: 16,
+        needs_weights: true,
+        weights: Some("DIR with LPIPS_v0.1_vgg-a78928a0.pth and vgg16-397923af.pth"),
+        variants: &["HASH-HASH"],
+        citation: "Zhang, Isola, Efros, Shechtman and Wang (2018), The unreasonable effectiveness of deep features as a perceptual metric",
+        ..full::<LpipsVgg>("learned distance between features (VGG16)", |o| {
+            let files = "LPIPS_v0.1_vgg-a78928a0.pth and vgg16-397923af.pth";
+            let folder = given(o, LpipsVgg::NAME, files)?;
+            let heads = folder.join("LPIPS_v0.1_vgg-a78928a0.pth");
+            let vgg16 = folder.join("vgg16-397923af.pth");
+            let metric = LpipsVgg::load(&heads, &vgg16, o.networks, o.device)?;
+            let variant = metric.weights_hashes().join("-");
+            Ok(Metric::full_reference(metric, variant))
+        })
+    },
+    Entry {
+        needs_weights: true,
+        weights: Some("DIR with DISTS_weights-f5e65c96.pth and vgg16-397923af.pth"),
+        variants: &["HASH-HASH"],
+        citation: "Ding, Ma, Wang and Simoncelli (2022), Image quality assessment: unifying structure and texture similarity",
+        ..full::<Dists>("structure and texture of features (VGG16)", |o| {
+            let files = "DISTS_weights-f5e65c96.pth and vgg16-397923af.pth";
+            let folder = given(o, Dists::NAME, files)?;
+            let weights = folder.join("DISTS_weights-f5e65c96.pth");
+            let vgg16 = folder.join("vgg16-397923af.pth");
+            let metric = Dists::load(&weights, &vgg16, o.networks, o.device)?;
+            let variant = metric.weights_hashes().join("-");
+            Ok(Metric::full_reference(metric, variant))
+        })
+    },
+    Entry {
         smallest_side: 21,
         download: Some(&ST_LPIPS),
         weights: Some("alex_shift_tolerant.pth"),
@@ -249,6 +298,21 @@ static ENTRIES: [Entry; 23] = [
             let path = weights(o, StLpips::NAME, &ST_LPIPS, "alex_shift_tolerant.pth", |p| p)?;
             let metric = StLpips::load(&path, o.device)?;
             let variant = format!("alex-{}", metric.weights_hash());
+            Ok(Metric::full_reference(metric, variant))
+        })
+    },
+    Entry {
+        smallest_side: 18,
+        download: Some(&ST_LPIPS),
+        weights: Some("vgg_shift_tolerant.pth"),
+        variants: &["vgg-HASH"],
+        citation: "Ghildyal and Liu (2022), Shift-tolerant perceptual similarity metric",
+        ..full::<StLpipsVgg>("learned distance that forgives small shifts (VGG16)", |o| {
+            let file = "vgg_shift_tolerant.pth";
+            let second = |first: PathBuf| first.with_file_name(file);
+            let path = weights(o, StLpipsVgg::NAME, &ST_LPIPS, file, second)?;
+            let metric = StLpipsVgg::load(&path, o.device)?;
+            let variant = format!("vgg-{}", metric.weights_hash());
             Ok(Metric::full_reference(metric, variant))
         })
     },
@@ -575,7 +639,7 @@ mod tests {
             let message = entry.build(&given).unwrap_err().to_string();
             assert!(message.contains('x'), "{message}");
         }
-        for name in ["st-lpips", "brisque"] {
+        for name in ["st-lpips", "st-lpips-vgg", "brisque"] {
             let message =
                 find(name).unwrap().build(&options(&device, &networks)).unwrap_err().to_string();
             assert!(message.contains(".pth") && message.contains("=="), "{message}");

@@ -17,8 +17,9 @@ pub(crate) struct Conv2d {
 impl Conv2d {
     /// `NAME.weight` of `shape`, `[output, input, h, w]`, and `NAME.bias`; stride 1, no padding.
     pub fn load(store: &Store, name: &str, shape: [usize; 4], device: &Device) -> Result<Self> {
+        let conv = Self::load_without_bias(store, name, shape, device)?;
         let bias = store.tensor(&format!("{name}.bias"), [shape[0]], device)?;
-        Ok(Self { bias: Some(bias), ..Self::load_without_bias(store, name, shape, device)? })
+        Ok(Self { bias: Some(bias), ..conv })
     }
 
     /// `NAME.weight` alone.
@@ -66,4 +67,22 @@ impl Conv2d {
         let (weight, bias) = (self.weight.clone(), self.bias.clone());
         dp2o_kernels::conv2d(x, weight, bias, [self.stride; 2], [self.padding; 2])
     }
+}
+
+/// Every second pixel of each channel under the window `[1 2 1]ᵀ·[1 2 1] / 16`, with zeros at each edge.
+///
+/// Source: Zhang (2019), "Making convolutional networks shift-invariant again".
+///
+/// # Shapes
+/// - input: `[b, c, h, w]`
+/// - output: `[b, c, (h + 2·padding - 1) / 2, (w + 2·padding - 1) / 2]`
+pub(crate) fn blur_pool(x: Tensor<4>, padding: usize) -> Tensor<4> {
+    let window = [1.0_f32, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0].map(|v| v / 16.0);
+    let window = Tensor::<1>::from_data(window, &x.device()).reshape([1, 1, 3, 3]);
+    // With one window for all, channels are pictures of a batch.
+    let [b, c, h, w] = x.dims();
+    let x = x.reshape([b * c, 1, h, w]);
+    let x = dp2o_kernels::conv2d(x, window, None, [2, 2], [padding; 2]);
+    let [_, _, h, w] = x.dims();
+    x.reshape([b, c, h, w])
 }

@@ -39,17 +39,23 @@ pub struct Member {
     pub sha256: &'static str,
 }
 
-/// ST-LPIPS (alex) of its authors.
+/// ST-LPIPS of its authors, on AlexNet and on VGG16.
 pub const ST_LPIPS: Package = Package {
     name: "stlpips-pytorch",
     version: "0.0.2",
     sha256: "a412bf901a97c942b37af57c7c63b6e5d1aebfe8d1dfc17853d4b2f878630645",
     license: "BSD-2-Clause",
     megabytes: 64,
-    members: &[Member {
-        path: "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
-        sha256: "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
-    }],
+    members: &[
+        Member {
+            path: "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
+            sha256: "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+        },
+        Member {
+            path: "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth",
+            sha256: "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
+        },
+    ],
 };
 
 /// The support vectors and feature ranges of the `brisque` package.

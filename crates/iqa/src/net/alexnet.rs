@@ -1,0 +1,75 @@
+//! AlexNet, the five maps behind its rectifiers.
+
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use super::conv::Conv2d;
+use crate::Result;
+use crate::weights::Store;
+
+/// Channels of the five maps.
+pub(crate) const CHANNELS: [usize; 5] = [64, 192, 384, 256, 256];
+
+/// What torchvision calls the convolutions.
+pub(crate) const TORCHVISION: [&str; 5] =
+    ["features.0", "features.3", "features.6", "features.8", "features.10"];
+
+/// Sides and paddings of the convolutions.
+const SIDES: [usize; 5] = [11, 5, 3, 3, 3];
+const PADDINGS: [usize; 5] = [2, 2, 1, 1, 1];
+
+/// AlexNet without its classifier.
+///
+/// Source: Krizhevsky (2014), "One weird trick for parallelizing convolutional neural networks"; sizes
+/// as torchvision has them. How maps are made smaller is the caller's: metrics differ in it.
+#[derive(Clone, Debug)]
+pub(crate) struct AlexNet {
+    convs: Vec<Conv2d>,
+}
+
+impl AlexNet {
+    /// Reads the five convolutions called `names`, of `channels` outputs; the first has a stride.
+    pub fn load(
+        store: &Store,
+        names: [&str; 5],
+        channels: [usize; 5],
+        stride: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut input = 3;
+        let mut convs = Vec::with_capacity(5);
+        for (i, name) in names.into_iter().enumerate() {
+            let shape = [channels[i], input, SIDES[i], SIDES[i]];
+            let conv = Conv2d::load(store, name, shape, device)?.padded(PADDINGS[i]);
+            convs.push(if i == 0 { conv.strided(stride) } else { conv });
+            input = channels[i];
+        }
+        Ok(Self { convs })
+    }
+
+    /// The maps after the five rectifiers. `smooth` is applied between the first convolution and its
+    /// rectifier, `pool` before the second and third convolution.
+    ///
+    /// # Shapes
+    /// - input: `[b, 3, h, w]`, standardised
+    /// - output: five of `[b, channels[i], h_i, w_i]`
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        smooth: impl Fn(Tensor<4>) -> Tensor<4>,
+        pool: impl Fn(Tensor<4>) -> Tensor<4>,
+    ) -> Vec<Tensor<4>> {
+        let mut maps = Vec::with_capacity(5);
+        let mut x = x;
+        for (i, conv) in self.convs.iter().enumerate() {
+            x = match i {
+                0 => smooth(conv.forward(x)),
+                1 | 2 => conv.forward(pool(x)),
+                _ => conv.forward(x),
+            };
+            x = relu(x);
+            maps.push(x.clone());
+        }
+        maps
+    }
+}

@@ -1,0 +1,49 @@
+//! From the maps of a network to a distance, as LPIPS and ST-LPIPS take it.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::Result;
+use crate::weights::Store;
+
+/// One weight a channel for each of five maps.
+#[derive(Clone, Debug)]
+pub(crate) struct Heads(Vec<Tensor<4>>); // [1, c, 1, 1]
+
+/// The maps of a reference.
+#[derive(Clone, Debug)]
+pub struct LpipsReference {
+    /// Of unit length over channels.
+    pub(crate) maps: Vec<Tensor<4>>,
+    /// Width and height of the picture.
+    pub(crate) size: (usize, usize),
+}
+
+impl Heads {
+    /// Reads `lin0.model.1.weight` to `lin4.model.1.weight`, `[1, channels[i], 1, 1]`.
+    pub fn load(store: &Store, channels: [usize; 5], device: &Device) -> Result<Self> {
+        let head = |(i, channels)| {
+            store.tensor(&format!("lin{i}.model.1.weight"), [1, channels, 1, 1], device)
+        };
+        channels.into_iter().enumerate().map(head).collect::<Result<_>>().map(Self)
+    }
+
+    /// The weighed squares of what differs, summed over channels, averaged over pixels, and summed
+    /// over maps: `[1]`. Maps are of unit length.
+    pub fn distance(&self, maps: Vec<Tensor<4>>, reference: &[Tensor<4>]) -> Tensor<1> {
+        let pairs = maps.into_iter().zip(reference).zip(&self.0);
+        let distances = pairs.map(|((x, y), head)| {
+            let squares = (x - y.clone()).square() * head.clone(); // [1, c, h, w]
+            squares.sum_dim(1).mean_dim(3).mean()
+        });
+        Tensor::cat(distances.collect(), 0).sum()
+    }
+}
+
+/// Divides each pixel of each map by its length over channels.
+pub(crate) fn unit_length(maps: Vec<Tensor<4>>) -> Vec<Tensor<4>> {
+    let unit = |x: Tensor<4>| {
+        let length = x.clone().square().sum_dim(1).sqrt(); // [b, 1, h, w]
+        x / (length + 1e-10)
+    };
+    maps.into_iter().map(unit).collect()
+}
