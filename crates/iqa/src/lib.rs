@@ -1,8 +1,8 @@
 //! Image quality metrics: full-reference and no-reference.
 //!
 //! ```text
-//!              ┌ fr/  psnr ssim ms-ssim ssimulacra2             FullReference: picture + reference
-//!              │      st-lpips topiq-fr afine-fr
+//!              ┌ fr/  psnr ssim ms-ssim, each also -y and -yiq  FullReference: picture + reference
+//!              │      ssimulacra2 st-lpips topiq-fr afine-fr
 //! registry ────┤
 //!  by name     │ nr/  niqe piqe brisque topiq-nr topiq-iaa      NoReference: picture alone
 //!              │      clipiqa clipiqa+ afine-nr musiq maniqa

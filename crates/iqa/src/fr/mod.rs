@@ -1,6 +1,7 @@
 //! Metrics that compare a picture with its reference.
 
 mod afine;
+mod colours;
 mod ms_ssim;
 mod psnr;
 mod ssim;
@@ -9,9 +10,10 @@ mod st_lpips;
 mod topiq;
 
 pub use afine::{AfineFr, AfineReference};
-pub use ms_ssim::MsSsim;
-pub use psnr::{Psnr, PsnrY};
-pub use ssim::{Ssim, SsimStatistics, SsimY};
+pub use colours::{Colours, FullY, Rgb, Space, StudioY};
+pub use ms_ssim::{MsSsim, MsSsimIn, MsSsimY, MsSsimYiq};
+pub use psnr::{Psnr, PsnrIn, PsnrY, PsnrYiq};
+pub use ssim::{Ssim, SsimIn, SsimStatistics, SsimY, SsimYiq};
 pub use ssimulacra2::Ssimulacra2;
 pub use st_lpips::StLpips;
 pub use topiq::{TopiqFr, TopiqReference};
