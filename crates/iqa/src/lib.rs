@@ -4,9 +4,9 @@
 //!              ┌ fr/  psnr ssim ms-ssim, each also -y and -yiq  FullReference: picture + reference
 //!              │      ssimulacra2 st-lpips topiq-fr afine-fr
 //! registry ────┤
-//!  by name     │ nr/  niqe piqe brisque topiq-nr topiq-iaa      NoReference: picture alone
-//!              │      clipiqa clipiqa+ afine-nr musiq maniqa
-//!              └      nima qalign
+//!  by name     │ nr/  niqe ilniqe piqe brisque topiq-nr         NoReference: picture alone
+//!              │      topiq-iaa clipiqa clipiqa+ afine-nr musiq
+//!              └      maniqa nima qalign
 //!              net/   the networks that several of them share
 //!                          │
 //! scoring: files ──decode once──▶ every metric ──▶ Score rows  (a group's reference prepared once)
@@ -41,6 +41,7 @@ mod error;
 mod filter;
 pub mod fr;
 mod linalg;
+mod matlab;
 mod metric;
 mod net;
 pub mod nr;

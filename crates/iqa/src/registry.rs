@@ -10,8 +10,8 @@ use crate::fr::{
     StLpips, TopiqFr,
 };
 use crate::nr::{
-    AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
-    Piqe, QAlign, Svm, TopiqIaa, TopiqNr,
+    AfineNr, Brisque, ClipIqa, ClipIqaPlus, Ilniqe, IlniqeModel, Maniqa, ManiqaPipal, Musiq, Nima,
+    Niqe, NiqeModel, Piqe, QAlign, Svm, TopiqIaa, TopiqNr,
 };
 use crate::weights::fetch::{BRISQUE, Package, ST_LPIPS};
 use crate::{FullReference, Metric, MetricError, Networks, NoReference, Result};
@@ -140,7 +140,7 @@ const WANG_2004: &str = "Wang, Bovik, Sheikh and Simoncelli (2004), Image qualit
 
 const WANG_2003: &str = "Wang, Simoncelli and Bovik (2003), Multiscale structural similarity for image quality assessment";
 
-static ENTRIES: [Entry; 26] = [
+static ENTRIES: [Entry; 27] = [
     Entry {
         range: (0.0, 80.0),
         takes_border: true,
@@ -307,6 +307,19 @@ static ENTRIES: [Entry; 26] = [
             let svm = Svm::load(&weights(o, Brisque::NAME, &BRISQUE, file, folder)?)?;
             let variant = svm.variant().to_string();
             Ok(Metric::no_reference(Brisque::new(svm), variant))
+        })
+    },
+    Entry {
+        range: (0.0, 100.0),
+        smallest_side: 3,
+        needs_weights: true,
+        weights: Some("ILNIQE_templateModel.mat"),
+        variants: &["mat-HASH"],
+        citation: "Zhang, Zhang and Bovik (2015), A feature-enriched completely blind image quality evaluator",
+        ..alone::<Ilniqe>("distance from pristine photographs, block by block", |o| {
+            let model = IlniqeModel::load(given(o, Ilniqe::NAME, "ILNIQE_templateModel.mat")?)?;
+            let variant = model.variant().to_string();
+            Ok(Metric::no_reference(Ilniqe::new(model), variant))
         })
     },
     Entry {
