@@ -7,6 +7,7 @@
 //!  by name     │ nr/  niqe ilniqe piqe brisque topiq-nr         NoReference: picture alone
 //!              │      topiq-iaa clipiqa clipiqa+ afine-nr musiq
 //!              └      maniqa nima qalign
+//!              set/   fid                                   SetMetric: two sets of pictures
 //!              net/   the networks that several of them share
 //!                          │
 //! scoring: files ──decode once──▶ every metric ──▶ Score rows  (a group's reference prepared once)
@@ -49,6 +50,7 @@ mod nss;
 mod plane;
 pub mod registry;
 pub mod scoring;
+pub mod set;
 mod weights;
 
 pub use error::{MetricError, Result};

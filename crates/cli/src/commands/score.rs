@@ -8,8 +8,9 @@ use burn::tensor::Device;
 
 use dp2o_iqa::registry::{find, registry};
 use dp2o_iqa::scoring::{
-    Group, PictureJob, PictureRow, Progress, ScoreConfig, score_groups, score_pictures,
+    Group, PictureJob, PictureRow, Progress, ScoreConfig, score_groups, score_pictures, score_set,
 };
+use dp2o_iqa::set::{Fid, SetMetric};
 use dp2o_schema::{Crop, Score, Split, atomic, table};
 use serde_json::Value;
 
@@ -23,7 +24,8 @@ use crate::{device, model, progress};
 ///
 /// Without pictures: the candidates of the run in `--out`, group by group. With pictures: one row
 /// a picture and metric on stdout (columns `image, metric, variant, direction, value, error`);
-/// exits with 1 when something failed, after finishing the rest.
+/// exits with 1 when something failed, after finishing the rest. `fid` compares all pictures with all
+/// references and gives one row.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -71,13 +73,29 @@ impl Args {
             stage(&mut run, &device)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let config = self.config(&ScoreConfig::default())?;
+        let mut config = self.config(&ScoreConfig::default())?;
+        let asked = config.metrics.len();
+        config.metrics.retain(|name| name != Fid::NAME);
+        let fid = if config.metrics.len() < asked {
+            Some(self.open_fid(config.weights.remove(Fid::NAME), &device)?)
+        } else {
+            None
+        };
         self.fetch(&config)?;
-        let jobs = self.jobs(needs_reference(&config)?)?;
         let metrics = config.build(Some(&model::cache()?), &device)?;
         let bar = progress::bar("score", "pictures");
         let mut show = |p: Progress| progress::set(&bar, p.done, p.total);
-        let rows = score_pictures(&jobs, &metrics, &mut show);
+        let mut rows = Vec::new();
+        if !metrics.is_empty() {
+            let jobs = self.jobs(needs_reference(&config)?)?;
+            rows = score_pictures(&jobs, &metrics, &mut show);
+        }
+        if let Some((fid, references)) = fid {
+            let pictures = dp2o_data::pictures(&self.pictures)?;
+            let names: Vec<_> = self.pictures.iter().map(|path| path.to_string_lossy()).collect();
+            let sets = [pictures.as_slice(), references.as_slice()];
+            rows.push(score_set(&names.join(" "), sets, &fid, fid.weights_hash(), &mut show));
+        }
         bar.finish_and_clear();
         self.write(&rows)?;
         means(&rows);
@@ -109,6 +127,16 @@ impl Args {
             config.weights.insert(name.into(), file.into());
         }
         Ok(config)
+    }
+
+    /// FID and the pictures it compares with.
+    fn open_fid(&self, weights: Option<PathBuf>, device: &Device) -> Result<(Fid, Vec<PathBuf>)> {
+        let weights = weights.context(
+            "fid needs the weights `pt_inception-2015-12-05-6726825d.pth`; give their path by \
+             `--weights fid=FILE`; dp2o does not fetch them",
+        )?;
+        let folder = self.reference.as_ref().context("fid needs `--reference DIR`")?;
+        Ok((Fid::load(&weights, device)?, dp2o_data::pictures(std::slice::from_ref(folder))?))
     }
 
     fn fetch(&self, config: &ScoreConfig) -> Result<()> {
@@ -249,6 +277,12 @@ fn list() {
         }
         println!("    {}", entry.citation);
     }
+    println!(
+        "fid: Fréchet distance of two sets of pictures, all at once (Inception-v3)\n    set, lower is \
+         better, commonly 0 to 300\n    needs --weights fid=pt_inception-2015-12-05-6726825d.pth\n    \
+         Heusel et al. (2017), GANs trained by a two time-scale update rule converge to a local Nash \
+         equilibrium; resized as Parmar et al. (2022)"
+    );
 }
 
 /// The stage, on the run's candidates.

@@ -7,6 +7,7 @@
 mod config;
 mod groups;
 mod pictures;
+mod sets;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +18,7 @@ use dp2o_schema::Direction;
 pub use config::ScoreConfig;
 pub use groups::{Group, GroupScores, score_groups};
 pub use pictures::{PictureJob, PictureRow, score_pictures};
+pub use sets::score_set;
 
 use crate::{Metric, MetricError, Prepared, Result};
 
