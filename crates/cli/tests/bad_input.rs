@@ -136,6 +136,12 @@ fn score_reports_what_failed_and_what_was_left_over() {
     assert!(said.contains("vmaf") && said.contains("psnr-y"), "{said}");
     let said = fail(dp2o().args(["score", "--metrics", "psnr"]).arg(sr.path()));
     assert!(said.contains("--reference"), "{said}");
+    let mut command = dp2o();
+    command.args(["score", "--metrics", "fid", "--reference"]).arg(hr.path()).arg(sr.path());
+    let said = fail(&mut command);
+    assert!(said.contains("pt_inception-2015-12-05-6726825d.pth"), "{said}");
+    let said = fail(command.args(["--weights", "fid=nowhere.pth"]));
+    assert!(said.contains("nowhere.pth"), "{said}");
 }
 
 #[test]

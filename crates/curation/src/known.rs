@@ -38,8 +38,12 @@ pub const KNOWN_METRICS: &[KnownMetric] = &[
     known("ssim", Fr, Up),
     // Others.
     known("psnr-y", Fr, Up),
+    known("psnr-yiq", Fr, Up),
     known("ssim-y", Fr, Up),
+    known("ssim-yiq", Fr, Up),
     known("ms-ssim", Fr, Up),
+    known("ms-ssim-y", Fr, Up),
+    known("ms-ssim-yiq", Fr, Up),
     known("ssimulacra2", Fr, Up),
     known("lpips-alex", Fr, Down),
     known("lpips-vgg", Fr, Down),

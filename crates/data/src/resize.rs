@@ -15,6 +15,8 @@ pub enum Filter {
     /// Antialiased cubic convolution (Keys, a = −0.5) of `PIL.Image.resize(…, BICUBIC)`, values
     /// clamped to `[0, 1]` after each axis; without PIL's rounding to bytes.
     BicubicPil,
+    /// The same with overshoots kept, as PIL does in mode `F`.
+    BicubicPilFloat,
     /// Means over boxes: `torch.nn.functional.interpolate(mode="area")`.
     TorchArea,
     /// Two taps an axis, no antialiasing: `interpolate(mode="bilinear", align_corners=False)`.
@@ -49,7 +51,10 @@ impl Picture {
     /// When a side of the result has no pixels, or with an antialiased filter, which knows sizes only.
     #[must_use]
     pub fn resize_by(&self, scale: f64, filter: Filter) -> Self {
-        let antialiased = matches!(filter, Filter::BicubicPil | Filter::TorchBilinearAntialias);
+        let antialiased = matches!(
+            filter,
+            Filter::BicubicPil | Filter::BicubicPilFloat | Filter::TorchBilinearAntialias
+        );
         assert!(!antialiased, "{filter:?} resizes to a size, not by a factor");
         let side = |n: usize| (n as f64 * scale).floor() as usize;
         self.resample(side(self.width), side(self.height), Some(scale), filter)
@@ -147,7 +152,7 @@ fn taps(
     let step = scale.map_or(from as f32 / to as f32, |s| (1.0 / s) as f32);
     wanted
         .map(|i| match filter {
-            Filter::BicubicPil => single(bicubic_pil(i, from, to)),
+            Filter::BicubicPil | Filter::BicubicPilFloat => single(bicubic_pil(i, from, to)),
             Filter::TorchBilinearAntialias => {
                 single(antialiased(i, from, to, 1.0, |x| (1.0 - x.abs()).max(0.0)))
             }

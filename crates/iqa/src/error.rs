@@ -65,6 +65,16 @@ pub enum MetricError {
         /// Height of the reference.
         reference_height: usize,
     },
+    /// A set has too few pictures for its statistics.
+    #[error("{metric}: a set has {found} pictures, at least {needed} are needed; give more")]
+    TooFewPictures {
+        /// The metric.
+        metric: &'static str,
+        /// Pictures of the smaller set.
+        found: usize,
+        /// The fewest that work.
+        needed: usize,
+    },
     /// The picture has no texture that the metric's statistics could be fitted to.
     #[error(
         "{metric}: the picture is flat where it is measured ({detail}); the metric is undefined for it"

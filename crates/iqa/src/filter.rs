@@ -144,7 +144,8 @@ const TAPS: [f32; 8] = [
     -0.01171875,
 ];
 
-fn mirror(i: isize, size: usize) -> usize {
+/// The index inside of what lies outside by at most the size, mirrored about the edge.
+pub(crate) fn mirror(i: isize, size: usize) -> usize {
     let size = size as isize;
     let inside = if i < 0 { -i - 1 } else { i };
     (if inside >= size { 2 * size - 1 - inside } else { inside }) as usize

@@ -1,13 +1,14 @@
 //! Image quality metrics: full-reference and no-reference.
 //!
 //! ```text
-//!              ┌ fr/  psnr ssim ms-ssim ssimulacra2             FullReference: picture + reference
-//!              │      lpips lpips-vgg dists st-lpips
-//!              │      st-lpips-vgg topiq-fr afine-fr
+//!              ┌ fr/  psnr ssim ms-ssim, each also -y and -yiq  FullReference: picture + reference
+//!              │      ssimulacra2 lpips lpips-vgg dists
+//!              │      st-lpips st-lpips-vgg topiq-fr afine-fr
 //! registry ────┤
-//!  by name     │ nr/  niqe piqe brisque topiq-nr topiq-iaa      NoReference: picture alone
-//!              │      clipiqa clipiqa+ afine-nr musiq maniqa
-//!              └      nima qalign vq-r1
+//!  by name     │ nr/  niqe ilniqe piqe brisque topiq-nr         NoReference: picture alone
+//!              │      topiq-iaa clipiqa clipiqa+ afine-nr musiq
+//!              └      maniqa nima qalign vq-r1
+//!              set/   fid                                   SetMetric: two sets of pictures
 //!              net/   the networks that several of them share
 //!                          │
 //! scoring: files ──decode once──▶ every metric ──▶ Score rows  (a group's reference prepared once)
@@ -42,6 +43,7 @@ mod error;
 mod filter;
 pub mod fr;
 mod linalg;
+mod matlab;
 mod metric;
 mod net;
 pub mod nr;
@@ -50,6 +52,7 @@ mod plane;
 pub mod presets;
 pub mod registry;
 pub mod scoring;
+pub mod set;
 pub mod verify;
 pub mod weights;
 

@@ -1,87 +1,82 @@
-//! The one piece of linear algebra that the metrics need.
+//! The linear algebra that the metrics need, in double precision.
 
-/// `xᵀ·S⁺·x` for a symmetric `S`, `[n, n]`, and its pseudo-inverse `S⁺`: eigenvalues under `n·ε` of
-/// the largest count as zero.
+use faer::{MatRef, Side};
+
+/// `xᵀ·S⁺·x` for each `x`, with a symmetric `S`, `[n, n]`, and its pseudo-inverse `S⁺`: eigenvalues
+/// under `n·ε` of the largest count as zero. `None` when the eigenvalues cannot be found.
 ///
 /// # Panics
-/// When `matrix` is not `[n, n]` for the `n` of `x`.
-pub(crate) fn pseudo_inverse_form(matrix: &[f64], x: &[f64]) -> f64 {
-    let n = x.len();
-    assert_eq!(matrix.len(), n * n, "a square matrix of the vector's size");
-    let (values, vectors) = eigen(matrix, n);
+/// When `matrix` is not `[n, n]` for the `n` of each `x`.
+pub(crate) fn pseudo_inverse_forms<X: AsRef<[f64]>>(matrix: &[f64], all: &[X]) -> Option<Vec<f64>> {
+    let n = all.first().map_or(0, |x| x.as_ref().len());
+    if !matrix.iter().all(|v| v.is_finite()) {
+        return None;
+    }
+    let eigen = MatRef::from_row_major_slice(matrix, n, n).self_adjoint_eigen(Side::Lower).ok()?;
+    let values: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
     let largest = values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     let cutoff = n as f64 * f64::EPSILON * largest;
-    let mut form = 0.0;
-    for (value, vector) in values.iter().zip(vectors.chunks_exact(n)) {
-        if value.abs() > cutoff {
-            let along: f64 = vector.iter().zip(x).map(|(v, x)| v * x).sum();
-            form += along * along / value;
-        }
-    }
-    form
-}
-
-/// Eigenvalues and eigenvectors (rows) of a symmetric matrix, by cyclic Jacobi rotations.
-fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut a = matrix.to_vec();
-    let mut rows: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i / n == i % n))).collect();
-    let total: f64 = a.iter().map(|v| v * v).sum();
-    for _ in 0..64 {
-        let off: f64 = (0..n)
-            .flat_map(|p| (0..p).map(move |q| (p, q)))
-            .map(|(p, q)| a[p * n + q].powi(2))
-            .sum();
-        if off <= 1e-32 * total {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                rotate(&mut a, &mut rows, n, p, q);
+    let form = |x: &X| {
+        let mut form = 0.0;
+        for (value, vector) in values.iter().zip(eigen.U().col_iter()) {
+            if value.abs() > cutoff {
+                let along: f64 = vector.iter().zip(x.as_ref()).map(|(v, x)| v * x).sum();
+                form += along * along / value;
             }
         }
-    }
-    ((0..n).map(|i| a[i * n + i]).collect(), rows)
+        form
+    };
+    Some(all.iter().map(form).collect())
 }
 
-/// Turns the plane of axes `p` and `q` so that their off-diagonal element vanishes.
-fn rotate(a: &mut [f64], rows: &mut [f64], n: usize, p: usize, q: usize) {
-    let apq = a[p * n + q];
-    if apq == 0.0 {
-        return;
+/// Mean and covariance of the rows that have no NaN; `None` if there is none. One row has
+/// covariance 0.
+pub(crate) fn gaussian<R: AsRef<[f64]>>(rows: &[R]) -> Option<(Vec<f64>, Vec<f64>)> {
+    let whole: Vec<&[f64]> =
+        rows.iter().map(R::as_ref).filter(|row| row.iter().all(|v| !v.is_nan())).collect();
+    let n = whole.first()?.len();
+    let count = whole.len() as f64;
+    let mean: Vec<f64> =
+        (0..n).map(|i| whole.iter().map(|row| row[i]).sum::<f64>() / count).collect();
+    let divisor = if whole.len() > 1 { count - 1.0 } else { count };
+    let mut covariance = vec![0.0; n * n];
+    for i in 0..n {
+        for j in 0..=i {
+            let products = whole.iter().map(|row| (row[i] - mean[i]) * (row[j] - mean[j]));
+            let value = products.sum::<f64>() / divisor;
+            covariance[i * n + j] = value;
+            covariance[j * n + i] = value;
+        }
     }
-    let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * apq);
-    let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-    let c = 1.0 / (t * t + 1.0).sqrt();
-    let s = t * c;
-    for k in 0..n {
-        let (kp, kq) = (a[k * n + p], a[k * n + q]);
-        a[k * n + p] = c * kp - s * kq;
-        a[k * n + q] = s * kp + c * kq;
-    }
-    for k in 0..n {
-        let (pk, qk) = (a[p * n + k], a[q * n + k]);
-        a[p * n + k] = c * pk - s * qk;
-        a[q * n + k] = s * pk + c * qk;
-        let (pk, qk) = (rows[p * n + k], rows[q * n + k]);
-        rows[p * n + k] = c * pk - s * qk;
-        rows[q * n + k] = s * pk + c * qk;
-    }
+    Some((mean, covariance))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn the_form_of_a_diagonal_skips_zeros() {
         let matrix = [4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5];
-        assert_eq!(pseudo_inverse_form(&matrix, &[2.0, 7.0, 3.0]), 1.0 + 18.0);
+        let forms = pseudo_inverse_forms(&matrix, &[[2.0, 7.0, 3.0]]).unwrap();
+        assert!((forms[0] - (1.0 + 18.0)).abs() < 1e-14, "{forms:?}");
     }
 
     #[test]
     fn the_form_inverts_a_full_matrix() {
         // S = [[2, 1], [1, 3]], S⁻¹ = [[3, −1], [−1, 2]] / 5.
-        let form = pseudo_inverse_form(&[2.0, 1.0, 1.0, 3.0], &[1.0, 2.0]);
-        assert!((form - (3.0 - 4.0 + 8.0) / 5.0).abs() < 1e-14);
+        let forms = pseudo_inverse_forms(&[2.0, 1.0, 1.0, 3.0], &[[1.0, 2.0], [0.0, 1.0]]).unwrap();
+        assert!((forms[0] - (3.0 - 4.0 + 8.0) / 5.0).abs() < 1e-14);
+        assert!((forms[1] - 0.4).abs() < 1e-14);
+        assert!(pseudo_inverse_forms(&[f64::NAN], &[[1.0]]).is_none());
+    }
+
+    #[test]
+    fn rows_with_nan_do_not_count() {
+        let rows = [[1.0, 2.0], [3.0, 8.0], [f64::NAN, 5.0]];
+        let (mean, covariance) = gaussian(&rows).unwrap();
+        assert_eq!((mean, covariance), (vec![2.0, 5.0], vec![2.0, 6.0, 6.0, 18.0]));
+        assert!(gaussian(&rows[2..]).is_none());
     }
 }

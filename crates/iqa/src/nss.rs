@@ -15,8 +15,13 @@ use crate::plane::Plane;
 /// The plane with its local mean removed and divided by its local deviation plus one, and that
 /// deviation: a 7 × 7 Gaussian window with σ = 7/6.
 pub(crate) fn normalise(plane: &Plane, edge: Edge) -> (Plane, Plane) {
-    let window = Window::<7>::gaussian(7.0 / 6.0);
-    let wide = pad(plane, 3, edge);
+    normalise_within::<7>(plane, edge)
+}
+
+/// The same with a Gaussian window of `N × N` taps, `N` odd, and σ = N/6.
+pub(crate) fn normalise_within<const N: usize>(plane: &Plane, edge: Edge) -> (Plane, Plane) {
+    let window = Window::<N>::gaussian(N as f64 / 6.0);
+    let wide = pad(plane, N / 2, edge);
     let mut values = Vec::with_capacity(plane.values.len());
     let mut deviations = Vec::with_capacity(plane.values.len());
     window.sweep::<2>(

@@ -28,9 +28,9 @@ impl Plane {
 
 /// Weights of red, green and blue in the luminance of YIQ (full range), as the reference holds
 /// them: in single precision.
-const FULL: [f32; 3] = [0.299, 0.587, 0.114];
+pub(crate) const FULL: [f32; 3] = [0.299, 0.587, 0.114];
 /// The same for Y of BT.601 with studio range, on RGB in `[0, 1]`: the result is in `[16, 235]`.
-const STUDIO: [f32; 3] = [65.481, 128.553, 24.966];
+pub(crate) const STUDIO: [f32; 3] = [65.481, 128.553, 24.966];
 
 /// Red, green and blue, rounded to integers in `[0, 255]`.
 pub(crate) fn rgb_255(picture: &Picture) -> [Plane; 3] {
@@ -39,11 +39,6 @@ pub(crate) fn rgb_255(picture: &Picture) -> [Plane; 3] {
             picture.plane(channel).iter().map(|v| f64::from((v * 255.0).round_ties_even()));
         Plane { width: picture.width, height: picture.height, values: values.collect() }
     })
-}
-
-/// Studio-range Y in `[16/255, 235/255]`, not rounded: what PSNR is taken on.
-pub(crate) fn studio_luma(picture: &Picture) -> Plane {
-    weigh_f64(picture, STUDIO, |y| (y + 16.0) / 255.0)
 }
 
 /// Studio-range Y rounded to integers in `[16, 235]`: what SSIM is taken on.

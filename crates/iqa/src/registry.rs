@@ -6,12 +6,12 @@ use burn::tensor::Device;
 use dp2o_schema::{Direction, Kind};
 
 use crate::fr::{
-    AfineFr, Dists, Lpips, LpipsVgg, MsSsim, Psnr, PsnrY, Ssim, SsimY, Ssimulacra2, StLpips,
-    StLpipsVgg, TopiqFr,
+    AfineFr, Dists, Lpips, LpipsVgg, MsSsim, MsSsimY, MsSsimYiq, Psnr, PsnrY, PsnrYiq, Ssim, SsimY,
+    SsimYiq, Ssimulacra2, StLpips, StLpipsVgg, TopiqFr,
 };
 use crate::nr::{
-    AfineNr, Brisque, ClipIqa, ClipIqaPlus, Maniqa, ManiqaPipal, Musiq, Nima, Niqe, NiqeModel,
-    Piqe, QAlign, Svm, TopiqIaa, TopiqNr, VqR1,
+    AfineNr, Brisque, ClipIqa, ClipIqaPlus, Ilniqe, IlniqeModel, Maniqa, ManiqaPipal, Musiq, Nima,
+    Niqe, NiqeModel, Piqe, QAlign, Svm, TopiqIaa, TopiqNr, VqR1,
 };
 use crate::weights::cache::Cache;
 use crate::weights::fetch::{BRISQUE, Package, ST_LPIPS};
@@ -186,14 +186,16 @@ const fn entry(
 
 const WANG_2004: &str = "Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error visibility to structural similarity";
 
-static ENTRIES: [Entry; 27] = [
+const WANG_2003: &str = "Wang, Simoncelli and Bovik (2003), Multiscale structural similarity for image quality assessment";
+
+static ENTRIES: [Entry; 33] = [
     Entry {
         range: (0.0, 80.0),
         takes_border: true,
         variants: &["", "border=N"],
         citation: "pyiqa 0.1.16, psnr",
         ..full::<Psnr>("peak signal-to-noise ratio over red, green and blue, dB", |o| {
-            Ok(Metric::full_reference(Psnr { border: o.border }, border(o)))
+            Ok(Metric::full_reference(Psnr::new(o.border), border(o)))
         })
     },
     Entry {
@@ -202,7 +204,16 @@ static ENTRIES: [Entry; 27] = [
         variants: &["", "border=N"],
         citation: "pyiqa 0.1.16, psnr with color_space=ycbcr; the convention of SR papers",
         ..full::<PsnrY>("peak signal-to-noise ratio over studio-range Y, dB", |o| {
-            Ok(Metric::full_reference(PsnrY { border: o.border }, border(o)))
+            Ok(Metric::full_reference(PsnrY::new(o.border), border(o)))
+        })
+    },
+    Entry {
+        range: (0.0, 80.0),
+        takes_border: true,
+        variants: &["", "border=N"],
+        citation: "pyiqa 0.1.16, psnry",
+        ..full::<PsnrYiq>("peak signal-to-noise ratio over full-range Y (YIQ), dB", |o| {
+            Ok(Metric::full_reference(PsnrYiq::new(o.border), border(o)))
         })
     },
     Entry {
@@ -211,7 +222,7 @@ static ENTRIES: [Entry; 27] = [
         variants: &["", "border=N"],
         citation: WANG_2004,
         ..full::<Ssim>("structural similarity over red, green and blue", |o| {
-            Ok(Metric::full_reference(Ssim { border: o.border }, border(o)))
+            Ok(Metric::full_reference(Ssim::new(o.border), border(o)))
         })
     },
     Entry {
@@ -220,16 +231,43 @@ static ENTRIES: [Entry; 27] = [
         variants: &["", "border=N"],
         citation: WANG_2004,
         ..full::<SsimY>("structural similarity over studio-range Y", |o| {
-            Ok(Metric::full_reference(SsimY { border: o.border }, border(o)))
+            Ok(Metric::full_reference(SsimY::new(o.border), border(o)))
+        })
+    },
+    Entry {
+        smallest_side: 11,
+        takes_border: true,
+        variants: &["", "border=N"],
+        citation: WANG_2004,
+        ..full::<SsimYiq>("structural similarity over full-range Y (YIQ)", |o| {
+            Ok(Metric::full_reference(SsimYiq::new(o.border), border(o)))
         })
     },
     Entry {
         smallest_side: 161,
         takes_border: true,
         variants: &["", "border=N"],
-        citation: "Wang, Simoncelli and Bovik (2003), Multiscale structural similarity for image quality assessment",
+        citation: WANG_2003,
         ..full::<MsSsim>("structural similarity over five scales of red, green and blue", |o| {
-            Ok(Metric::full_reference(MsSsim { border: o.border }, border(o)))
+            Ok(Metric::full_reference(MsSsim::new(o.border), border(o)))
+        })
+    },
+    Entry {
+        smallest_side: 161,
+        takes_border: true,
+        variants: &["", "border=N"],
+        citation: WANG_2003,
+        ..full::<MsSsimY>("structural similarity over five scales of studio-range Y", |o| {
+            Ok(Metric::full_reference(MsSsimY::new(o.border), border(o)))
+        })
+    },
+    Entry {
+        smallest_side: 161,
+        takes_border: true,
+        variants: &["", "border=N"],
+        citation: WANG_2003,
+        ..full::<MsSsimYiq>("structural similarity over five scales of full-range Y (YIQ)", |o| {
+            Ok(Metric::full_reference(MsSsimYiq::new(o.border), border(o)))
         })
     },
     Entry {
@@ -385,6 +423,19 @@ static ENTRIES: [Entry; 27] = [
             let svm = Svm::load(&weights(o, Brisque::NAME, &BRISQUE, file, folder)?)?;
             let variant = svm.variant().to_string();
             Ok(Metric::no_reference(Brisque::new(svm), variant))
+        })
+    },
+    Entry {
+        range: (0.0, 100.0),
+        smallest_side: 3,
+        needs_weights: true,
+        weights: Some("ILNIQE_templateModel.mat"),
+        variants: &["mat-HASH"],
+        citation: "Zhang, Zhang and Bovik (2015), A feature-enriched completely blind image quality evaluator",
+        ..alone::<Ilniqe>("distance from pristine photographs, block by block", |o| {
+            let model = IlniqeModel::load(given(o, Ilniqe::NAME, "ILNIQE_templateModel.mat")?)?;
+            let variant = model.variant().to_string();
+            Ok(Metric::no_reference(Ilniqe::new(model), variant))
         })
     },
     Entry {
@@ -645,7 +696,7 @@ mod tests {
             assert!(message.contains(".pth") && message.contains("=="), "{message}");
         }
         let message = find("pnsr").unwrap_err().to_string();
-        assert!(message.contains("psnr-y, ssim"), "{message}");
+        assert!(message.contains("psnr-y, psnr-yiq"), "{message}");
         let given = Options { weights: Some(Path::new("x.pth")), ..options(&device, &networks) };
         let message = find("psnr").unwrap().build(&given).unwrap_err().to_string();
         assert!(message.contains("has no weights"), "{message}");

@@ -5,9 +5,10 @@
 mod support;
 
 use burn::tensor::Device;
-use dp2o_iqa::nr::{Maniqa, ManiqaPipal, Musiq, Nima};
+use dp2o_data::Picture;
+use dp2o_iqa::nr::{Ilniqe, IlniqeModel, Maniqa, ManiqaPipal, Musiq, Nima};
 use dp2o_iqa::{MetricError, NoReference};
-use dp2o_parity::{Fixture, check, drawn};
+use dp2o_parity::{Fixture, check, drawn, workspace};
 
 use support::{largest, picture};
 
@@ -69,4 +70,36 @@ fn a_strip_that_would_vanish_is_refused() {
     let error = metric.score(&picture(2, 900)).unwrap_err();
     assert!(matches!(error, MetricError::TooSmall { needed: 3, .. }), "{error}");
     assert!(metric.score(&picture(3, 900)).is_ok());
+}
+
+#[test]
+fn ilniqe() {
+    let path = workspace().join("tests/fixtures/iqa/ilniqe.mat");
+    let metric = Ilniqe::new(IlniqeModel::load(&path).unwrap());
+    let fixture = Fixture::open("iqa/ilniqe.safetensors");
+    let mut worst = largest(&fixture, &metric);
+    for size in ["16x16", "37x53", "96x97", "100x300", "131x48", "161x177", "192x200"] {
+        let pair = Fixture::open(&format!("iqa/pair-{size}.safetensors"));
+        for side in ["image", "reference"] {
+            let (shape, bytes) = pair.u8(side);
+            let values = bytes.iter().map(|b| f32::from(*b) / 255.0).collect();
+            let ours = metric.score(&Picture::new(shape[2], shape[1], values));
+            let name = format!("pair-{size}.{side}");
+            if !fixture.names().contains(&name) {
+                assert!(matches!(ours, Err(MetricError::Flat { .. })), "{name}: {ours:?}");
+                continue;
+            }
+            let (ours, (_, theirs)) = (ours.unwrap(), fixture.f64(&name));
+            println!("{size} {side}: {ours} against {}: {:e}", theirs[0], ours - theirs[0]);
+            worst = worst.max((ours - theirs[0]).abs());
+        }
+    }
+    check("iqa", "ilniqe, range 100", PYIQA, worst, 1e-4);
+    let flat = metric.score(&Picture::from_rgb8(40, 30, &[90; 3600])).unwrap_err();
+    assert!(matches!(flat, MetricError::Flat { .. }), "{flat}");
+    let small = metric.score(&picture(2, 40)).unwrap_err();
+    assert!(matches!(small, MetricError::TooSmall { .. }), "{small}");
+    let niqe = workspace().join("tests/fixtures/iqa/niqe.mat");
+    let message = IlniqeModel::load(&niqe).unwrap_err().to_string();
+    assert!(message.contains("templateModel{1}") && message.contains("niqe.mat"), "{message}");
 }

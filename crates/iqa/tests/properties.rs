@@ -85,7 +85,7 @@ fn identical_pictures_get_the_best_value() {
     let picture = scene(1, 192, 168);
     for metric in metrics().iter().filter(|m| m.kind() == Kind::FullReference) {
         let best = match metric.name() {
-            "psnr" | "psnr-y" => 80.0,
+            "psnr" | "psnr-y" | "psnr-yiq" => 80.0,
             "ssimulacra2" => 100.0,
             "st-lpips" => 0.0,
             _ => 1.0,
@@ -125,7 +125,7 @@ fn no_reference_metrics_notice_noise() {
 fn symmetric_metrics_may_swap_picture_and_reference() {
     let (a, b) = (scene(4, 176, 170), noisy(&scene(4, 176, 170), 0.05));
     for metric in metrics() {
-        if ["psnr", "psnr-y", "ssim", "ssim-y", "ms-ssim", "st-lpips"].contains(&metric.name()) {
+        if metric.kind() == Kind::FullReference && metric.name() != "ssimulacra2" {
             let (ab, ba) = (value(&metric, &a, &b), value(&metric, &b, &a));
             assert!((ab - ba).abs() <= 1e-6 * ab.abs(), "{}: {ab} and {ba}", metric.name());
         }

@@ -1,8 +1,11 @@
+use std::marker::PhantomData;
+
 use dp2o_data::Picture;
 use dp2o_schema::Direction;
 
-use super::ssim::{Channel, SIDE, SsimStatistics};
-use crate::plane::{Plane, at_least, rgb_255, same_size, without_border};
+use super::colours::{Colours, FullY, Rgb, StudioY};
+use super::ssim::{SIDE, SsimStatistics};
+use crate::plane::{Plane, at_least, same_size, without_border};
 use crate::{FullReference, Result};
 
 /// Exponents of the five scales, finest first, as the reference holds them: in single precision.
@@ -11,22 +14,36 @@ const WEIGHTS: [f32; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 /// The smallest side whose fifth scale still holds one window: 161, 81, 41, 21, 11.
 const SMALLEST: usize = (SIDE - 1) * 16 + 1;
 
-/// Multi-scale structural similarity over red, green and blue, in `[0, 1]`.
+/// Multi-scale structural similarity in the colours `C`, in `[0, 1]`.
 ///
 /// Five scales, each half the size of the one before (mean of 2 × 2; an odd side gets a zero before
 /// its first pixel). The means of the structure term over all channels, and of SSIM at the
 /// coarsest scale, are multiplied, each to the power of its scale.
 ///
 /// Source: Wang et al. (2003), "Multiscale structural similarity for image quality assessment";
-/// numbers as pyiqa's `ms_ssim` with `test_y_channel=False`, its other settings at their defaults.
+/// numbers as pyiqa's `ms_ssim`, Y with `test_y_channel` and its `color_space`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MsSsim {
-    /// Pixels left out at each edge.
-    pub border: usize,
+pub struct MsSsimIn<C> {
+    border: usize,
+    colours: PhantomData<C>,
 }
 
-impl FullReference for MsSsim {
-    const NAME: &'static str = "ms-ssim";
+/// MS-SSIM over red, green and blue.
+pub type MsSsim = MsSsimIn<Rgb>;
+/// MS-SSIM over studio-range Y.
+pub type MsSsimY = MsSsimIn<StudioY>;
+/// MS-SSIM over full-range Y: pyiqa's `ms_ssim` as it comes.
+pub type MsSsimYiq = MsSsimIn<FullY>;
+
+impl<C: Colours> MsSsimIn<C> {
+    /// Leaves out `border` pixels at each edge.
+    pub fn new(border: usize) -> Self {
+        Self { border, colours: PhantomData }
+    }
+}
+
+impl<C: Colours> FullReference for MsSsimIn<C> {
+    const NAME: &'static str = C::MS_SSIM;
     const DIRECTION: Direction = Direction::HigherIsBetter;
 
     /// Statistics by scale, finest first.
@@ -35,11 +52,11 @@ impl FullReference for MsSsim {
     fn prepare(&self, reference: &Picture) -> Result<Vec<SsimStatistics>> {
         let inner = without_border(Self::NAME, reference, self.border)?;
         at_least(Self::NAME, (inner.width, inner.height), SMALLEST)?;
-        let mut planes = rgb_255(&inner);
+        let mut planes = C::SPACE.planes_255(&inner);
         let mut scales = Vec::with_capacity(WEIGHTS.len());
         for _ in WEIGHTS {
-            let coarser = planes.each_ref().map(halve);
-            scales.push(SsimStatistics(planes.map(Channel::new).into()));
+            let coarser = planes.iter().map(halve).collect();
+            scales.push(SsimStatistics::new(planes));
             planes = coarser;
         }
         Ok(scales)
@@ -49,14 +66,14 @@ impl FullReference for MsSsim {
         let inner = without_border(Self::NAME, picture, self.border)?;
         let size = reference.first().map_or((0, 0), SsimStatistics::size);
         same_size(Self::NAME, (inner.width, inner.height), size)?;
-        let mut planes = rgb_255(&inner);
+        let mut planes = C::SPACE.planes_255(&inner);
         let mut product = 1.0;
         for (scale, (statistics, weight)) in reference.iter().zip(WEIGHTS).enumerate() {
             let similarity = statistics.similarity(&planes);
             let coarsest = scale + 1 == WEIGHTS.len();
             let term = if coarsest { similarity.whole } else { similarity.structure };
             product *= term.powf(f64::from(weight));
-            planes = planes.each_ref().map(halve);
+            planes = planes.iter().map(halve).collect();
         }
         Ok(product)
     }

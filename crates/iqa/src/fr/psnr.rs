@@ -1,32 +1,40 @@
+use std::marker::PhantomData;
+
 use dp2o_data::Picture;
 use dp2o_schema::Direction;
 
-use crate::plane::{same_size, studio_luma, without_border};
+use super::colours::{Colours, FullY, Rgb, StudioY};
+use crate::plane::{same_size, without_border};
 use crate::{FullReference, Result};
 
 /// Added to the mean square, as in the reference implementation: identical pictures score 80 dB.
 const EPSILON: f64 = 1e-8;
 
-/// Peak signal-to-noise ratio over red, green and blue, dB.
+/// Peak signal-to-noise ratio in the colours `C`, dB. Y is not rounded.
 ///
-/// Source: pyiqa's `psnr` (colours as they are, f64).
+/// Source: pyiqa's `psnr`, in f64; Y with `test_y_channel` and its `color_space`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Psnr {
-    /// Pixels left out at each edge.
-    pub border: usize,
+pub struct PsnrIn<C> {
+    border: usize,
+    colours: PhantomData<C>,
 }
 
-/// Peak signal-to-noise ratio over Y of studio-range BT.601, dB: the convention of SR papers.
-///
-/// Source: pyiqa's `psnr` with `test_y_channel`, `color_space="ycbcr"` (Y not rounded, f64).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PsnrY {
-    /// Pixels left out at each edge.
-    pub border: usize,
+/// PSNR over red, green and blue.
+pub type Psnr = PsnrIn<Rgb>;
+/// PSNR over studio-range Y.
+pub type PsnrY = PsnrIn<StudioY>;
+/// PSNR over full-range Y: pyiqa's `psnry`.
+pub type PsnrYiq = PsnrIn<FullY>;
+
+impl<C: Colours> PsnrIn<C> {
+    /// Leaves out `border` pixels at each edge.
+    pub fn new(border: usize) -> Self {
+        Self { border, colours: PhantomData }
+    }
 }
 
-impl FullReference for Psnr {
-    const NAME: &'static str = "psnr";
+impl<C: Colours> FullReference for PsnrIn<C> {
+    const NAME: &'static str = C::PSNR;
     const DIRECTION: Direction = Direction::HigherIsBetter;
 
     type Reference = Picture;
@@ -40,33 +48,16 @@ impl FullReference for Psnr {
         let size = (reference.width, reference.height);
         same_size(Self::NAME, (picture.width, picture.height), size)?;
         let pairs = picture.values.iter().zip(&reference.values);
-        Ok(decibels(pairs.map(|(a, b)| f64::from(*a) - f64::from(*b))))
+        let differences = pairs.map(|(a, b)| f64::from(*a) - f64::from(*b));
+        let Some([red, green, blue]) = C::SPACE.luma_weights() else {
+            return Ok(decibels(differences));
+        };
+        let colours: Vec<f64> = differences.collect(); // [3, h·w]
+        let [r, g, b] = [0, 1, 2].map(|c| &colours[c * colours.len() / 3..]);
+        let pixels = 0..colours.len() / 3;
+        Ok(decibels(pixels.map(|i| r[i] * red + g[i] * green + b[i] * blue)))
     }
 }
-
-impl FullReference for PsnrY {
-    const NAME: &'static str = "psnr-y";
-    const DIRECTION: Direction = Direction::HigherIsBetter;
-
-    type Reference = PsnrYReference;
-
-    fn prepare(&self, reference: &Picture) -> Result<PsnrYReference> {
-        let inner = without_border(Self::NAME, reference, self.border)?;
-        Ok(PsnrYReference(studio_luma(&inner)))
-    }
-
-    fn score(&self, picture: &Picture, reference: &PsnrYReference) -> Result<f64> {
-        let picture = without_border(Self::NAME, picture, self.border)?;
-        let size = (reference.0.width, reference.0.height);
-        same_size(Self::NAME, (picture.width, picture.height), size)?;
-        let luma = studio_luma(&picture);
-        Ok(decibels(luma.values.iter().zip(&reference.0.values).map(|(a, b)| a - b)))
-    }
-}
-
-/// The luminance of a reference.
-#[derive(Clone, Debug)]
-pub struct PsnrYReference(crate::plane::Plane);
 
 fn decibels(differences: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = differences.len() as f64;

@@ -1,8 +1,11 @@
+use std::marker::PhantomData;
+
 use dp2o_data::Picture;
 use dp2o_schema::Direction;
 
+use super::colours::{Colours, FullY, Rgb, StudioY};
 use crate::filter::Window;
-use crate::plane::{Plane, at_least, rgb_255, same_size, studio_luma_255, without_border};
+use crate::plane::{Plane, at_least, same_size, without_border};
 use crate::{FullReference, Result};
 
 /// Side of the Gaussian window.
@@ -11,61 +14,47 @@ const SIGMA: f64 = 1.5;
 const C1: f64 = (0.01 * 255.0) * (0.01 * 255.0);
 const C2: f64 = (0.03 * 255.0) * (0.03 * 255.0);
 
-/// Structural similarity over red, green and blue, at most 1.
+/// Structural similarity in the colours `C`, at most 1.
 ///
 /// An 11 × 11 Gaussian window with σ = 1.5 where it fits, values rounded to integers, f64, a
 /// negative structure term counted as 0.
 ///
 /// Source: Wang et al. (2004), "Image quality assessment: from error visibility to structural
-/// similarity"; numbers as pyiqa's `ssim` with `test_y_channel=False`.
+/// similarity"; numbers as pyiqa's `ssim`, Y with `test_y_channel` and its `color_space`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ssim {
-    /// Pixels left out at each edge.
-    pub border: usize,
+pub struct SsimIn<C> {
+    border: usize,
+    colours: PhantomData<C>,
 }
 
-/// Structural similarity over Y of studio-range BT.601: the convention of SR papers.
-///
-/// As [`Ssim`] on one plane; numbers as pyiqa's `ssim` with `color_space="ycbcr"`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SsimY {
-    /// Pixels left out at each edge.
-    pub border: usize,
-}
+/// SSIM over red, green and blue: pyiqa's `ssimc`.
+pub type Ssim = SsimIn<Rgb>;
+/// SSIM over studio-range Y.
+pub type SsimY = SsimIn<StudioY>;
+/// SSIM over full-range Y: pyiqa's `ssim` as it comes.
+pub type SsimYiq = SsimIn<FullY>;
 
 /// The planes of a reference with their local means and variances.
 #[derive(Clone, Debug)]
-pub struct SsimStatistics(pub(super) Vec<Channel>);
+pub struct SsimStatistics(Vec<Channel>);
 
 /// One plane of a reference, and its windowed mean and variance where the window fits.
 #[derive(Clone, Debug)]
-pub(super) struct Channel {
+struct Channel {
     plane: Plane,
     mean: Vec<f64>,
     variance: Vec<f64>,
 }
 
-impl FullReference for Ssim {
-    const NAME: &'static str = "ssim";
-    const DIRECTION: Direction = Direction::HigherIsBetter;
-
-    type Reference = SsimStatistics;
-
-    fn prepare(&self, reference: &Picture) -> Result<SsimStatistics> {
-        let inner = without_border(Self::NAME, reference, self.border)?;
-        at_least(Self::NAME, (inner.width, inner.height), SIDE)?;
-        Ok(SsimStatistics(rgb_255(&inner).map(Channel::new).into()))
-    }
-
-    fn score(&self, picture: &Picture, reference: &SsimStatistics) -> Result<f64> {
-        let inner = without_border(Self::NAME, picture, self.border)?;
-        same_size(Self::NAME, (inner.width, inner.height), reference.size())?;
-        Ok(reference.similarity(&rgb_255(&inner)).whole)
+impl<C: Colours> SsimIn<C> {
+    /// Leaves out `border` pixels at each edge.
+    pub fn new(border: usize) -> Self {
+        Self { border, colours: PhantomData }
     }
 }
 
-impl FullReference for SsimY {
-    const NAME: &'static str = "ssim-y";
+impl<C: Colours> FullReference for SsimIn<C> {
+    const NAME: &'static str = C::SSIM;
     const DIRECTION: Direction = Direction::HigherIsBetter;
 
     type Reference = SsimStatistics;
@@ -73,13 +62,13 @@ impl FullReference for SsimY {
     fn prepare(&self, reference: &Picture) -> Result<SsimStatistics> {
         let inner = without_border(Self::NAME, reference, self.border)?;
         at_least(Self::NAME, (inner.width, inner.height), SIDE)?;
-        Ok(SsimStatistics(vec![Channel::new(studio_luma_255(&inner))]))
+        Ok(SsimStatistics::new(C::SPACE.planes_255(&inner)))
     }
 
     fn score(&self, picture: &Picture, reference: &SsimStatistics) -> Result<f64> {
         let inner = without_border(Self::NAME, picture, self.border)?;
         same_size(Self::NAME, (inner.width, inner.height), reference.size())?;
-        Ok(reference.similarity(&[studio_luma_255(&inner)]).whole)
+        Ok(reference.similarity(&C::SPACE.planes_255(&inner)).whole)
     }
 }
 
@@ -93,6 +82,10 @@ pub(super) struct Similarity {
 }
 
 impl SsimStatistics {
+    pub(super) fn new(planes: Vec<Plane>) -> Self {
+        Self(planes.into_iter().map(Channel::new).collect())
+    }
+
     pub(super) fn size(&self) -> (usize, usize) {
         self.0.first().map_or((0, 0), |c| (c.plane.width, c.plane.height))
     }
@@ -112,7 +105,7 @@ impl SsimStatistics {
 }
 
 impl Channel {
-    pub(super) fn new(plane: Plane) -> Self {
+    fn new(plane: Plane) -> Self {
         let mut mean = Vec::new();
         let mut variance = Vec::new();
         Window::<SIDE>::gaussian(SIGMA).sweep::<2>(

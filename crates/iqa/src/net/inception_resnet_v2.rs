@@ -105,7 +105,7 @@ impl InceptionResnetV2 {
 }
 
 /// The largest of 3×3, every second pixel.
-fn shrink(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn shrink(x: Tensor<4>) -> Tensor<4> {
     max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]))
 }
 
@@ -165,7 +165,7 @@ fn chains(branches: &[Vec<Conv>], x: &Tensor<4>) -> Vec<Tensor<4>> {
 
 /// A convolution that keeps the size, with its batch normalisation folded in, and a rectifier.
 #[derive(Debug)]
-struct Conv {
+pub(super) struct Conv {
     weight: Tensor<4>,
     bias: Tensor<1>,
     stride: usize,
@@ -174,31 +174,31 @@ struct Conv {
 
 impl Conv {
     /// Without padding.
-    fn valid(self) -> Self {
+    pub fn valid(self) -> Self {
         Self { padding: [0, 0], ..self }
     }
 
     /// Without padding, every second pixel.
-    fn reducing(self) -> Self {
+    pub fn reducing(self) -> Self {
         Self { stride: 2, ..self.valid() }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = Some(self.bias.clone());
         relu(conv2d(x, self.weight.clone(), bias, [self.stride; 2], self.padding))
     }
 }
 
 /// Output channels, kernel height and width.
-type Shape = (usize, usize, usize);
+pub(super) type Shape = (usize, usize, usize);
 
-struct Source<'a> {
-    store: &'a Store,
-    device: &'a Device,
+pub(super) struct Source<'a> {
+    pub store: &'a Store,
+    pub device: &'a Device,
 }
 
 impl Source<'_> {
-    fn conv(&self, name: &str, input: usize, (output, height, width): Shape) -> Result<Conv> {
+    pub fn conv(&self, name: &str, input: usize, (output, height, width): Shape) -> Result<Conv> {
         let shape = [output, input, height, width];
         let weight = self.store.tensor(&format!("{name}.conv.weight"), shape, self.device)?;
         let norm = |part| self.store.tensor(&format!("{name}.bn.{part}"), [output], self.device);

@@ -7,6 +7,7 @@ pub(crate) mod clip;
 pub(crate) mod conv;
 pub(crate) mod decoder;
 pub(crate) mod inception_resnet_v2;
+pub(crate) mod inception_v3;
 pub(crate) mod layers;
 pub(crate) mod llama;
 pub(crate) mod lpips;

@@ -4,7 +4,7 @@ use libm::lgamma;
 
 use super::niqe_model::{FEATURES, NiqeModel};
 use crate::filter::{Edge, half};
-use crate::linalg::pseudo_inverse_form;
+use crate::linalg::{gaussian, pseudo_inverse_forms};
 use crate::nss::{Asymmetric, Block, Moments, SHIFTS, normalise};
 use crate::plane::{Plane, at_least, full_luma_255_f32};
 use crate::{MetricError, NoReference, Result};
@@ -53,8 +53,10 @@ impl NoReference for Niqe {
         let both: Vec<f64> =
             self.model.covariance.iter().zip(&covariance).map(|(a, b)| (a + b) / 2.0).collect();
         let difference: Vec<f64> = self.model.mean.iter().zip(mean).map(|(a, b)| a - b).collect();
-        let square = pseudo_inverse_form(&both, &difference);
-        if square >= 0.0 { Ok(square.sqrt()) } else { Err(flat("its statistics are degenerate")) }
+        match pseudo_inverse_forms(&both, &[difference]).as_deref() {
+            Some([square]) if *square >= 0.0 => Ok(square.sqrt()),
+            _ => Err(flat("its statistics are degenerate")),
+        }
     }
 }
 
@@ -112,8 +114,8 @@ fn half_of_unit(plane: &Plane) -> Plane {
     small
 }
 
-/// The 18 features of a block.
-fn describe(plane: &Plane, block: Block, out: &mut [f64]) {
+/// The 18 features of a block of normalised luminance.
+pub(super) fn describe(plane: &Plane, block: Block, out: &mut [f64]) {
     let own = Asymmetric::fit(&Moments::values(plane, block));
     let (left, right) = own.betas();
     let mut values = vec![own.alpha, (left + right) / 2.0];
@@ -124,28 +126,4 @@ fn describe(plane: &Plane, block: Block, out: &mut [f64]) {
         values.extend([fit.alpha, (right - left) * ratio, left, right]);
     }
     out.copy_from_slice(&values);
-}
-
-/// Mean and covariance of the blocks whose features are all defined; `None` if there is none. One
-/// block has covariance 0.
-pub(super) fn gaussian(features: &[[f64; FEATURES]]) -> Option<(Vec<f64>, Vec<f64>)> {
-    let whole: Vec<&[f64; FEATURES]> =
-        features.iter().filter(|f| f.iter().all(|v| !v.is_nan())).collect();
-    if whole.is_empty() {
-        return None;
-    }
-    let count = whole.len() as f64;
-    let mean: Vec<f64> =
-        (0..FEATURES).map(|i| whole.iter().map(|f| f[i]).sum::<f64>() / count).collect();
-    let divisor = if whole.len() > 1 { count - 1.0 } else { count };
-    let mut covariance = vec![0.0; FEATURES * FEATURES];
-    for i in 0..FEATURES {
-        for j in 0..=i {
-            let products = whole.iter().map(|f| (f[i] - mean[i]) * (f[j] - mean[j]));
-            let value = products.sum::<f64>() / divisor;
-            covariance[i * FEATURES + j] = value;
-            covariance[j * FEATURES + i] = value;
-        }
-    }
-    Some((mean, covariance))
 }

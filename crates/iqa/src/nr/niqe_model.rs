@@ -6,7 +6,8 @@ use dp2o_schema::atomic;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::niqe::{BLOCK, Blocks, gaussian};
+use super::niqe::{BLOCK, Blocks};
+use crate::linalg::gaussian;
 use crate::weights::{read_hashed, read_mat, short_hash, weights_error};
 use crate::{MetricError, Result};
 

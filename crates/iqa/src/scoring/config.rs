@@ -119,7 +119,7 @@ mod tests {
             let built = parse(text).unwrap().build(None, &Device::flex());
             built.map(|m| m.len()).map_err(|e| e.to_string())
         };
-        assert_eq!(build("crop_border = 4").unwrap(), 8);
+        assert_eq!(build("crop_border = 4").unwrap(), 12);
         assert_eq!(build("metrics = ['psnr', 'niqe']").unwrap(), 2);
         assert_eq!(build("metrics = ['psnr', 'builtin-nr']").unwrap(), 3);
         assert!(build("metrics = ['psnr', 'psnr']").unwrap_err().contains("listed twice"));

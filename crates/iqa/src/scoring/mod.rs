@@ -9,6 +9,7 @@ mod finished;
 mod groups;
 mod pictures;
 mod plan;
+mod sets;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,7 @@ pub use finished::Finished;
 pub use groups::{Group, GroupScores, score_groups};
 pub use pictures::{PictureJob, PictureRow, score_pictures};
 pub use plan::Plan;
+pub use sets::score_set;
 
 use crate::{Metric, MetricError, Prepared, Result};
 

@@ -9,11 +9,13 @@ use super::Array;
 
 const COMPRESSED: u32 = 15;
 const MATRIX: u32 = 14;
+/// Class of a cell array.
+const CELL: u8 = 1;
 /// No model of a metric is larger, unpacked.
 const LIMIT: u64 = 64 << 20;
 
 /// All real numeric matrices of a file by name, rows last as everywhere here (the file stores
-/// columns). The text of an error goes into [`crate::MetricError::Weights`].
+/// columns); those in a cell array as `NAME{1}`, `NAME{2}` and so on. The text of an error goes into [`crate::MetricError::Weights`].
 pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Array>, String> {
     match bytes.get(124..128) {
         Some([_, _, b'I', b'M']) => {}
@@ -25,14 +27,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Array>, String> {
     while !rest.is_empty() {
         let (kind, data) = element(&mut rest)?;
         match kind {
-            MATRIX => out.extend(matrix(data)),
+            MATRIX => out.extend(matrices(data).unwrap_or_default()),
             COMPRESSED => {
                 let mut plain = Vec::new();
                 let reader = flate2::read::ZlibDecoder::new(data);
                 reader.take(LIMIT).read_to_end(&mut plain).map_err(|e| e.to_string())?;
                 let mut inner = plain.as_slice();
                 if let (MATRIX, data) = element(&mut inner)? {
-                    out.extend(matrix(data));
+                    out.extend(matrices(data).unwrap_or_default());
                 }
             }
             _ => {}
@@ -62,25 +64,55 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// A matrix of numbers; `None` for text, cells, structures, and what cannot be read.
-fn matrix(mut data: &[u8]) -> Option<(String, Array)> {
-    let (_, flags) = element(&mut data).ok()?;
-    if !(6..=13).contains(flags.first()?) {
-        return None;
+/// The matrices of numbers in an element; `None` for text, structures, and what cannot be read.
+fn matrices(mut data: &[u8]) -> Option<Vec<(String, Array)>> {
+    let header = Header::read(&mut data)?;
+    if header.class != CELL {
+        return Some(vec![(header.name.clone(), header.numbers(data)?)]);
     }
-    let (_, dims) = element(&mut data).ok()?;
-    let (dims, _) = dims.as_chunks::<4>();
-    let dims: Vec<usize> =
-        dims.iter().map(|d| usize::try_from(i32::from_le_bytes(*d)).ok()).collect::<Option<_>>()?;
-    let (_, name) = element(&mut data).ok()?;
-    let (kind, numbers) = element(&mut data).ok()?;
-    let columns = numbers_of(kind, numbers)?;
-    let [rows, cols] = dims[..] else { return None };
-    if rows.checked_mul(cols)? != columns.len() {
-        return None;
+    let mut all = Vec::new();
+    for cell in 1.. {
+        if data.is_empty() {
+            break;
+        }
+        let (kind, mut inner) = element(&mut data).ok()?;
+        let numbers = (kind == MATRIX).then(|| Header::read(&mut inner)?.numbers(inner)).flatten();
+        all.extend(numbers.map(|numbers| (format!("{}{{{cell}}}", header.name), numbers)));
     }
-    let values = (0..rows * cols).map(|i| columns[i % cols * rows + i / cols]).collect();
-    Some((String::from_utf8_lossy(name).into_owned(), Array { shape: dims, values }))
+    Some(all)
+}
+
+struct Header {
+    class: u8,
+    dims: Vec<usize>,
+    name: String,
+}
+
+impl Header {
+    fn read(data: &mut &[u8]) -> Option<Self> {
+        let (_, flags) = element(data).ok()?;
+        let class = *flags.first()?;
+        let (_, dims) = element(data).ok()?;
+        let (dims, _) = dims.as_chunks::<4>();
+        let size = |d: &[u8; 4]| usize::try_from(i32::from_le_bytes(*d)).ok();
+        let dims = dims.iter().map(size).collect::<Option<_>>()?;
+        let (_, name) = element(data).ok()?;
+        Some(Self { class, dims, name: String::from_utf8_lossy(name).into_owned() })
+    }
+
+    fn numbers(&self, mut data: &[u8]) -> Option<Array> {
+        if !(6..=13).contains(&self.class) {
+            return None;
+        }
+        let (kind, numbers) = element(&mut data).ok()?;
+        let columns = numbers_of(kind, numbers)?;
+        let [rows, cols] = self.dims[..] else { return None };
+        if rows.checked_mul(cols)? != columns.len() {
+            return None;
+        }
+        let values = (0..rows * cols).map(|i| columns[i % cols * rows + i / cols]).collect();
+        Some(Array { shape: self.dims.clone(), values })
+    }
 }
 
 fn numbers_of(kind: u32, bytes: &[u8]) -> Option<Vec<f64>> {

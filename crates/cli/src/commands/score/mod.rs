@@ -1,4 +1,5 @@
 mod inputs;
+mod sets;
 mod show;
 
 use std::io::{IsTerminal, Write};
@@ -11,6 +12,7 @@ use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::presets::expand;
 use dp2o_iqa::registry::find;
+use dp2o_iqa::set::{Fid, SetMetric};
 use dp2o_iqa::scoring::{
     Finished, Group, PictureRow, Plan, Progress, ScoreConfig, score_groups, score_pictures,
 };
@@ -31,7 +33,8 @@ use crate::{device, model, progress};
 /// something failed, after finishing the rest.
 ///
 /// Presets of metrics: builtin, paper (the nine of the paper's reward), all, each also with `-fr` or
-/// `-nr` for the full- or no-reference ones.
+/// `-nr` for the full- or no-reference ones. `fid`, asked for alone, compares all pictures with all
+/// references and gives one row.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -90,6 +93,14 @@ impl Args {
         }
         let config = self.config(&ScoreConfig::default())?;
         let form = self.form()?;
+        if config.metrics.iter().any(|name| name == Fid::NAME) {
+            if config.metrics.len() > 1 || self.manifest.is_some() {
+                bail!("fid compares two folders; ask for it alone: `--metrics fid --reference DIR DIR`");
+            }
+            let weights = config.weights.get(Fid::NAME);
+            let row = sets::fid(&self.pictures, self.reference.as_deref(), weights, &device)?;
+            return self.end(&[row], form);
+        }
         let jobs = match &self.manifest {
             Some(file) => inputs::listed(file)?,
             None => inputs::found(&self.pictures, self.reference.as_deref(), self.groups)?,
@@ -107,12 +118,18 @@ impl Args {
         let mut show = |p: Progress| progress::set(&bar, p.done, p.total);
         let rows = score_pictures(&jobs, &metrics, at_once, finished.as_ref(), &mut show)?;
         bar.finish_and_clear();
-        self.write(&rows, form)?;
+        let code = self.end(&rows, form)?;
         if let Some(finished) = finished {
             finished.remove()?;
         }
+        Ok(code)
+    }
+
+    /// Writes the rows and says what came out: failure where something could not be computed.
+    fn end(&self, rows: &[PictureRow], form: &str) -> Result<ExitCode> {
+        self.write(rows, form)?;
         if form != "table" {
-            show::means(&rows).iter().for_each(|line| tracing::info!("{line}"));
+            show::means(rows).iter().for_each(|line| tracing::info!("{line}"));
         }
         let failed: Vec<&PictureRow> = rows.iter().filter(|row| row.error.is_some()).collect();
         if !failed.is_empty() {

@@ -79,7 +79,11 @@ fn mean(rows: &[PictureRow], metric: &str) -> Option<Interval> {
 
 /// Every metric, explained.
 pub fn list() -> String {
-    registry().iter().map(explain).collect()
+    let set = "fid: Fréchet distance of two sets of pictures, all at once (Inception-v3)\n    \
+               set, lower is better, commonly 0 to 300\n    `dp2o weights fetch fid`\n    \
+               Heusel et al. (2017), GANs trained by a two time-scale update rule converge to a \
+               local Nash equilibrium; resized as Parmar et al. (2022)\n";
+    registry().iter().map(explain).chain([set.into()]).collect()
 }
 
 fn explain(entry: &Entry) -> String {

@@ -1,0 +1,40 @@
+//! FID: two folders in, one row out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+
+use dp2o_iqa::scoring::{PictureRow, Progress, score_set};
+use dp2o_iqa::set::{Fid, SetMetric};
+use dp2o_iqa::weights::cache::Cache;
+
+use crate::{model, progress};
+
+/// Compares all pictures at `paths` with all references; `weights` are those given, if any were.
+pub fn fid(
+    paths: &[PathBuf],
+    reference: Option<&Path>,
+    weights: Option<&PathBuf>,
+    device: &Device,
+) -> Result<PictureRow> {
+    let cached = || Ok::<_, anyhow::Error>(Cache::new(&model::cache()?).of_metric(Fid::NAME));
+    let weights = match weights {
+        Some(path) => path.clone(),
+        None => cached()?.context(
+            "fid needs the weights `pt_inception-2015-12-05-6726825d.pth`; give their path by \
+             `--weights fid=FILE`, or run `dp2o weights fetch fid`",
+        )?,
+    };
+    let reference = reference.context("fid needs `--reference DIR`")?;
+    let fid = Fid::load(&weights, device)?;
+    let pictures = dp2o_data::pictures(paths)?;
+    let references = dp2o_data::pictures(&[reference.to_path_buf()])?;
+    let names: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+    let bar = progress::bar("score", "pictures");
+    let mut show = |p: Progress| progress::set(&bar, p.done, p.total);
+    let sets = [pictures.as_slice(), references.as_slice()];
+    let row = score_set(&names.join(" "), sets, &fid, fid.weights_hash(), &mut show);
+    bar.finish_and_clear();
+    Ok(row)
+}
