@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures what each metric costs: the figures of `Cost` in crates/iqa/src/registry.rs.
+"""Measures what each metric costs: the figures of `Cost` in crates/iqa/src/registry/.
 
     pip install -r tests/fixtures/generate/requirements.txt
     cargo build --release

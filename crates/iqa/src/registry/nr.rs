@@ -1,0 +1,240 @@
+//! The no-reference metrics.
+
+use super::{Cost, Entry, alone, given, weights};
+use crate::Metric;
+use crate::NoReference;
+use crate::nr::{
+    AfineNr, Brisque, ClipIqa, ClipIqaPlus, Ilniqe, IlniqeModel, Maniqa, ManiqaPipal, Musiq, Nima,
+    Niqe, NiqeModel, Piqe, QAlign, Svm, TopiqIaa, TopiqNr, VqR1,
+};
+use crate::weights::fetch::BRISQUE;
+
+pub(super) static ENTRIES: [Entry; 15] = [
+    Entry {
+        range: (0.0, 100.0),
+        smallest_side: 96,
+        weights: Some("niqe_modelparameters.mat, or a model fitted by dp2o"),
+        variants: &["dp2o-HASH", "mat-HASH", "file-HASH"],
+        differences: "a picture without a whole or a textured block is an error where pyiqa stops in an exception; the built-in model is fitted by dp2o",
+        citation: "Mittal, Soundararajan and Bovik (2013), Making a completely blind image quality analyzer",
+        ..alone::<Niqe>("distance from the statistics of pristine photographs", |o| {
+            let model = o.weights.map_or_else(NiqeModel::builtin, NiqeModel::load)?;
+            let variant = model.variant().to_string();
+            Ok(Metric::no_reference(Niqe::new(model), variant))
+        })
+    },
+    Entry {
+        range: (0.0, 100.0),
+        smallest_side: 8,
+        differences: "a black picture is an error where pyiqa answers NaN",
+        citation: "Venkatanath, Praneeth, Chandrasekhar, Channappayya and Medasani (2015), Blind image quality evaluation using perception based features",
+        ..alone::<Piqe>("share of distorted blocks among the active ones", |_| {
+            Ok(Metric::no_reference(Piqe, String::new()))
+        })
+    },
+    Entry {
+        range: (0.0, 150.0),
+        smallest_side: 5,
+        download: Some(&BRISQUE),
+        weights: Some("brisque_svm_weights.pth, or a folder with svm.txt and normalize.pickle"),
+        variants: &["pypi-0.2.0-HASH", "pth-HASH"],
+        differences: "a picture without texture is an error where pyiqa answers NaN",
+        citation: "Mittal, Moorthy and Bovik (2012), No-reference image quality assessment in the spatial domain",
+        ..alone::<Brisque>("natural scene statistics judged by a support vector machine", |o| {
+            let file = "brisque_svm_weights.pth";
+            let folder = |first: PathBuf| first.parent().map(Path::to_path_buf).unwrap_or(first);
+            let svm = Svm::load(&weights(o, Brisque::NAME, &BRISQUE, file, folder)?)?;
+            let variant = svm.variant().to_string();
+            Ok(Metric::no_reference(Brisque::new(svm), variant))
+        })
+    },
+    Entry {
+        range: (0.0, 100.0),
+        smallest_side: 3,
+        needs_weights: true,
+        weights: Some("ILNIQE_templateModel.mat"),
+        variants: &["mat-HASH"],
+        citation: "Zhang, Zhang and Bovik (2015), A feature-enriched completely blind image quality evaluator",
+        ..alone::<Ilniqe>("distance from pristine photographs, block by block", |o| {
+            let model = IlniqeModel::load(given(o, Ilniqe::NAME, "ILNIQE_templateModel.mat")?)?;
+            let variant = model.variant().to_string();
+            Ok(Metric::no_reference(Ilniqe::new(model), variant))
+        })
+    },
+    Entry {
+        needs_weights: true,
+        weights: Some("cfanet_nr_koniq_res50-9a73138b.pth"),
+        variants: &["HASH"],
+        cost: Cost::network(37.1, 45.3, 700, 60),
+        citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
+        ..alone::<TopiqNr>("quality from semantics down to distortions (ResNet-50)", |o| {
+            let metric = TopiqNr::load(
+                given(o, TopiqNr::NAME, "cfanet_nr_koniq_res50-9a73138b.pth")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (1.0, 10.0),
+        needs_weights: true,
+        weights: Some("cfanet_iaa_ava_swin-393b41b4.pth"),
+        variants: &["HASH"],
+        cost: Cost::network(52.5, 122.4, 50, 200),
+        citation: "Chen, Mo, Hou, Wu, Liao, Sun, Yan and Lin (2024), TOPIQ: a top-down approach from semantics to distortions",
+        ..alone::<TopiqIaa>("aesthetics from semantics down to distortions (Swin-B)", |o| {
+            let metric = TopiqIaa::load(
+                given(o, TopiqIaa::NAME, "cfanet_iaa_ava_swin-393b41b4.pth")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        smallest_side: 31,
+        needs_weights: true,
+        weights: Some("RN50.pt"),
+        variants: &["HASH"],
+        cost: Cost::network(31.6, 102.1, 200, 80),
+        citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
+        ..alone::<ClipIqa>("nearness to texts of good and bad pictures (CLIP RN50)", |o| {
+            let metric = ClipIqa::load(given(o, ClipIqa::NAME, "RN50.pt")?, o.networks, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        smallest_side: 31,
+        needs_weights: true,
+        weights: Some("DIR with RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth"),
+        variants: &["HASH-HASH"],
+        cost: Cost::network(31.6, 102.1, 200, 80),
+        citation: "Wang, Chan and Loy (2023), Exploring CLIP for assessing the look and feel of images",
+        ..alone::<ClipIqaPlus>(
+            "nearness to learnt texts of good and bad pictures (CLIP RN50)",
+            |o| {
+                let folder = given(
+                    o,
+                    ClipIqaPlus::NAME,
+                    "RN50.pt and CLIP-IQA+_learned_prompts-603f3273.pth",
+                )?;
+                let prompts = folder.join("CLIP-IQA+_learned_prompts-603f3273.pth");
+                let metric =
+                    ClipIqaPlus::load(&folder.join("RN50.pt"), &prompts, o.networks, o.device)?;
+                let variant = metric.weights_hashes().join("-");
+                Ok(Metric::no_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        range: (-2.0, 2.0),
+        needs_weights: true,
+        weights: Some("afine.pth"),
+        variants: &["HASH"],
+        cost: Cost::network(22.4, 88.9, 200, 60),
+        differences: "sides that are no multiples of 32 are enlarged, as the authors do, where pyiqa refuses them",
+        citation: "Chen, Zhang, Zheng et al. (2025), Toward generalized image quality assessment: relaxing the perfect reference quality assumption",
+        ..alone::<AfineNr>("naturalness term of A-FINE (CLIP ViT-B/32)", |o| {
+            let metric =
+                AfineNr::load(given(o, AfineNr::NAME, "afine.pth")?, o.networks, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (0.0, 100.0),
+        needs_weights: true,
+        weights: Some("musiq_koniq_ckpt-e95806b9.pth, or the SPAQ, PaQ-2-PiQ or AVA file"),
+        variants: &["SET-HASH"],
+        cost: Cost::network(17.5, 27.1, 200, 80),
+        citation: "Ke, Wang, Wang, Milanfar and Yang (2021), MUSIQ: multi-scale image quality transformer",
+        ..alone::<Musiq>("quality by a transformer over patches of three sizes", |o| {
+            let metric =
+                Musiq::load(given(o, Musiq::NAME, "musiq_koniq_ckpt-e95806b9.pth")?, o.device)?;
+            let variant = metric.variant().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        needs_weights: true,
+        weights: Some("ckpt_koniq10k.pt"),
+        variants: &["HASH"],
+        cost: Cost::network(3028.0, 135.0, 50, 400),
+        citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
+        ..alone::<Maniqa>(
+            "quality by a vision transformer over 20 crops, trained on KonIQ-10k",
+            |o| {
+                let metric = Maniqa::load(given(o, Maniqa::NAME, "ckpt_koniq10k.pt")?, o.device)?;
+                let variant = metric.weights_hash().to_string();
+                Ok(Metric::no_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        needs_weights: true,
+        weights: Some("MANIQA_PIPAL-ae6d356b.pth"),
+        variants: &["HASH"],
+        cost: Cost::network(3028.0, 135.0, 50, 400),
+        citation: "Yang, Wu, Shi et al. (2022), MANIQA: multi-dimension attention network for no-reference image quality assessment",
+        ..alone::<ManiqaPipal>(
+            "quality by a vision transformer over 20 crops, trained on PIPAL",
+            |o| {
+                let metric = ManiqaPipal::load(
+                    given(o, ManiqaPipal::NAME, "MANIQA_PIPAL-ae6d356b.pth")?,
+                    o.device,
+                )?;
+                let variant = metric.weights_hash().to_string();
+                Ok(Metric::no_reference(metric, variant))
+            },
+        )
+    },
+    Entry {
+        range: (1.0, 10.0),
+        needs_weights: true,
+        weights: Some("NIMA_InceptionV2_ava-b0c77c00.pth"),
+        variants: &["HASH"],
+        cost: Cost::network(13.1, 54.4, 50, 100),
+        citation: "Talebi and Milanfar (2018), NIMA: neural image assessment",
+        ..alone::<Nima>("mean of the predicted votes on aesthetics (Inception-ResNet-v2)", |o| {
+            let metric =
+                Nima::load(given(o, Nima::NAME, "NIMA_InceptionV2_ava-b0c77c00.pth")?, o.device)?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (1.0, 5.0),
+        needs_weights: true,
+        weights: Some("DIR of q-future/one-align"),
+        variants: &["HASH"],
+        cost: Cost::network(1048.0, 8198.0, 50, 1000),
+        differences: "single precision where pyiqa computes in half",
+        citation: "Wu, Zhang, Zhang et al. (2024), Q-Align: teaching LMMs for visual scoring via discrete text-defined levels",
+        ..alone::<QAlign>("quality as a language model that sees the picture words it", |o| {
+            let metric = QAlign::load(
+                given(o, QAlign::NAME, "the folder of q-future/one-align")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+    Entry {
+        range: (1.0, 5.0),
+        needs_weights: true,
+        weights: Some("DIR of TianheWu/VisualQuality-R1-7B"),
+        variants: &["HASH"],
+        cost: Cost::network(3700.0, 8290.0, 50, 1000),
+        citation: "Wu, Zou, Liang, Zhang and Ma (2025), VisualQuality-R1: reasoning-induced image quality assessment via reinforcement learning to rank",
+        ..alone::<VqR1>("the rating that a language model gives after reasoning in words", |o| {
+            let metric = VqR1::load(
+                given(o, VqR1::NAME, "the folder of TianheWu/VisualQuality-R1-7B")?,
+                o.device,
+            )?;
+            let variant = metric.weights_hash().to_string();
+            Ok(Metric::no_reference(metric, variant))
+        })
+    },
+];
