@@ -169,7 +169,7 @@ fn fetched_weights_are_found_under_their_names() {
     assert!(message.contains("dp2o weights fetch musiq"), "{message}");
     let musiq = drawn::file(&Fixture::open("iqa/musiq-koniq.safetensors"));
     fs::copy(&musiq, folder.join("musiq_koniq_ckpt-e95806b9.pth")).unwrap();
-    let given = find("musiq").unwrap().build(&options(Some(&musiq))).unwrap();
+    let given = find("musiq").unwrap().build(&options(Some(musiq.as_path()))).unwrap();
     let hash = given.variant().rsplit('-').next().unwrap().to_string();
     assert!(build("musiq").unwrap().variant().ends_with(&hash));
     // A metric of two files has to find both.
