@@ -3,7 +3,7 @@
     python tests/python/st_lpips.py
 
 Needs a network (pip downloads the package's archive, 64 MB), torch, torchvision, numpy and Pillow.
-The package is imported from its archive, not installed. Prints one line a pair and exits non-zero
+The package is imported from its archive, not installed. Prints one line a metric and pair and exits non-zero
 when a difference exceeds 1e-5.
 """
 
@@ -20,7 +20,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "stlpips-pytorch==0.0.2"
-WEIGHTS = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
+WEIGHTS = "stlpips_pytorch/weights/vST0.0"
+METRICS = {"st-lpips": "alex", "st-lpips-vgg": "vgg"}
 SIZES = [(37, 53), (96, 96), (128, 211)]
 
 
@@ -48,25 +49,29 @@ def pictures(rng, height, width):
 
 
 def main():
-    command = ["cargo", "build", "--release", "--quiet", "-p", "dp2o-iqa", "--example", "score"]
+    command = ["cargo", "build", "--release", "--quiet", "--workspace", "--example", "score"]
     subprocess.run(command, cwd=ROOT, check=True)
     rng = np.random.default_rng(3)
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        model = package(folder).LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+        lpips = package(folder).LPIPS
+        models = {net: lpips(net=net, variant="shift_tolerant", verbose=False) for net in METRICS.values()}
         for height, width in SIZES:
             pair = pictures(rng, height, width)
             paths = [Path(folder) / name for name in ("image.png", "reference.png")]
             for picture, path in zip(pair, paths):
                 Image.fromarray(picture).save(path)
             tensors = [torch.from_numpy(v).permute(2, 0, 1)[None].float() / 255 for v in pair]
-            with torch.no_grad():
-                theirs = float(model(*tensors, normalize=True))
-            command = [ROOT / "target/release/examples/score", "st-lpips", paths[0]]
-            command += ["--reference", paths[1], "--weights", Path(folder) / WEIGHTS]
-            ours = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            print(f"{height}x{width}: dp2o {ours:.7f}, package {theirs:.7f}, |d| {abs(ours - theirs):.1e}")
-            worst = max(worst, abs(ours - theirs))
+            for metric, net in METRICS.items():
+                with torch.no_grad():
+                    theirs = float(models[net](*tensors, normalize=True))
+                weights = Path(folder) / WEIGHTS / f"{net}_shift_tolerant.pth"
+                command = [ROOT / "target/release/examples/score", metric, paths[0]]
+                command += ["--reference", paths[1], "--weights", weights]
+                ours = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+                delta = abs(ours - theirs)
+                print(f"{metric} {height}x{width}: dp2o {ours:.7f}, package {theirs:.7f}, |d| {delta:.1e}")
+                worst = max(worst, delta)
     sys.exit(0 if worst <= 1e-5 else 1)
 
 

@@ -369,7 +369,11 @@ impl Machine<'_> {
             return Err("a call's arguments are not a tuple".into());
         };
         match (&self.values[callee], arguments.first()) {
-            (Value::Name(name), _) if name == ORDERED => self.push(Value::Map(vec![])),
+            (Value::Name(name), None) if name == ORDERED => self.push(Value::Map(vec![])),
+            (Value::Name(name), Some(pairs)) if name == ORDERED => {
+                let entries = self.pairs(*pairs).ok_or("a dictionary is not made of pairs")?;
+                self.push(Value::Map(entries))
+            }
             (Value::Name(name), _) if name == TENSOR => self.push(Value::Tensor(arguments)),
             (Value::Name(name), Some(first))
                 if [PARAMETER, SIZE].contains(&name.as_str()) || name.starts_with(SCRIPT_TYPE) =>
@@ -379,6 +383,16 @@ impl Machine<'_> {
             }
             _ => Err("a call of something that cannot be called".into()),
         }
+    }
+
+    /// The entries of an ordered dictionary as Python 2 wrote it: a list of pairs.
+    fn pairs(&self, list: Id) -> Option<Vec<(Id, Id)>> {
+        let Value::Sequence(pairs) = &self.values[list] else { return None };
+        let pair = |id: &Id| match &self.values[*id] {
+            Value::Sequence(pair) => <[Id; 2]>::try_from(pair.as_slice()).ok().map(Into::into),
+            _ => None,
+        };
+        pairs.iter().map(pair).collect()
     }
 
     /// An object of a TorchScript class, still without attributes.
@@ -425,6 +439,20 @@ mod tests {
         assert_eq!(pickle.numbers(list).unwrap(), [0.5, -1.0]);
         let tuple = pickle.entry(pickle.root(), "t").unwrap();
         assert_eq!(pickle.sequence(tuple).unwrap(), [&Value::Bool(true), &Value::None]);
+    }
+
+    #[test]
+    fn ordered_dictionaries_of_python_2_keep_their_entries() {
+        // pickle.dumps(OrderedDict([("a", 7), ("b", 8)]), protocol=2) of Python 2
+        let bytes = b"\x80\x02ccollections\nOrderedDict\nq\x01]q\x02(]q\x03(U\x01aq\x04K\x07e\
+            ]q\x05(U\x01bq\x06K\x08ee\x85q\x07Rq\x08.";
+        let pickle = Pickle::read(bytes).unwrap();
+        assert_eq!(pickle.entry(pickle.root(), "a"), Some(&Value::Int(7)));
+        assert_eq!(pickle.entry(pickle.root(), "b"), Some(&Value::Int(8)));
+        // The same with a number where the first pair was.
+        let bytes = b"\x80\x02ccollections\nOrderedDict\nq\x01]q\x02(K\x07e\x85R.";
+        let message = Pickle::read(bytes).unwrap_err();
+        assert!(message.contains("not made of pairs"), "{message}");
     }
 
     #[test]
