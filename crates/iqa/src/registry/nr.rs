@@ -1,5 +1,7 @@
 //! The no-reference metrics.
 
+use std::path::{Path, PathBuf};
+
 use super::{Cost, Entry, alone, given, weights};
 use crate::Metric;
 use crate::NoReference;

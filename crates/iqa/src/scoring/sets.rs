@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{PictureRow, Progress, Reporter, direction_name, open};
+use super::{PictureRow, Progress, Reporter, decode, direction_name, read};
 use crate::set::SetMetric;
 
 /// Pictures in memory at once.
@@ -45,7 +45,8 @@ pub fn score_set<M: SetMetric>(
 
 /// The picture, or an error that names it.
 fn named(path: &Path) -> Result<dp2o_data::Picture, String> {
-    open(path).map_err(|message| {
+    let bytes = read(path).map_err(|e| e.to_string())?;
+    decode(path, &bytes).map_err(|message| {
         let name = path.display().to_string();
         if message.contains(&name) { message } else { format!("`{name}`: {message}") }
     })

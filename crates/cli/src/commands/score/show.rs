@@ -74,7 +74,9 @@ fn values<'a>(rows: &'a [PictureRow], metric: &'a str) -> impl Iterator<Item = f
 /// Mean and percentile-bootstrap interval over pictures.
 fn mean(rows: &[PictureRow], metric: &str) -> Option<Interval> {
     let values: Vec<f64> = values(rows, metric).collect();
-    (!values.is_empty()).then(|| interval(&values, RESAMPLES, &Key::new(0).with(metric)))
+    let pictures: Vec<usize> = (0..values.len()).collect(); // each by itself
+    let key = Key::new(0).with(metric);
+    (!values.is_empty()).then(|| interval(&[values], &pictures, RESAMPLES, &key))
 }
 
 /// Every metric, explained.
