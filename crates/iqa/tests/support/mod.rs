@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::fs;
+use std::path::Path;
 
 use dp2o_data::Picture;
 use dp2o_iqa::NoReference;
@@ -20,7 +21,6 @@ pub fn picture(height: usize, width: usize) -> Picture {
 }
 
 /// The largest difference over the fixture's pictures, named `score.HxW`.
-#[allow(dead_code, reason = "not every test compares scores")]
 pub fn largest(fixture: &Fixture, metric: &impl NoReference) -> f64 {
     let mut worst = 0.0_f64;
     let names = fixture.names();
@@ -38,7 +38,6 @@ pub fn largest(fixture: &Fixture, metric: &impl NoReference) -> f64 {
 }
 
 /// A model folder of the fixture's configuration and drawn weights.
-#[allow(dead_code, reason = "not every test has a language model")]
 pub fn folder(fixture: &Fixture) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.json"), fixture.metadata("config")).unwrap();
@@ -47,11 +46,15 @@ pub fn folder(fixture: &Fixture) -> TempDir {
 }
 
 /// As [`folder()`], with the fixture's tokenizer and how it goes on.
-#[allow(dead_code, reason = "not every test has a language model")]
 pub fn qwen_folder(fixture: &Fixture) -> TempDir {
     let folder = folder(fixture);
-    for (file, key) in [("tokenizer.json", "tokenizer"), ("generation_config.json", "generation")] {
-        fs::write(folder.path().join(file), fixture.metadata(key)).unwrap();
-    }
+    put_tokenizer(fixture, folder.path());
     folder
+}
+
+/// Writes the fixture's tokenizer and how it goes on into `folder`.
+pub fn put_tokenizer(fixture: &Fixture, folder: &Path) {
+    for (file, key) in [("tokenizer.json", "tokenizer"), ("generation_config.json", "generation")] {
+        fs::write(folder.join(file), fixture.metadata(key)).unwrap();
+    }
 }

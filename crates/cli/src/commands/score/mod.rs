@@ -12,10 +12,10 @@ use burn::tensor::Device;
 use dp2o_data::Picture;
 use dp2o_iqa::presets::expand;
 use dp2o_iqa::registry::find;
-use dp2o_iqa::set::{Fid, SetMetric};
 use dp2o_iqa::scoring::{
     Finished, Group, PictureRow, Plan, Progress, ScoreConfig, score_groups, score_pictures,
 };
+use dp2o_iqa::set::{Fid, SetMetric};
 use dp2o_schema::{Crop, Score, Split, atomic, table};
 use serde_json::Value;
 
@@ -95,7 +95,9 @@ impl Args {
         let form = self.form()?;
         if config.metrics.iter().any(|name| name == Fid::NAME) {
             if config.metrics.len() > 1 || self.manifest.is_some() {
-                bail!("fid compares two folders; ask for it alone: `--metrics fid --reference DIR DIR`");
+                bail!(
+                    "fid compares two folders; ask for it alone: `--metrics fid --reference DIR DIR`"
+                );
             }
             let weights = config.weights.get(Fid::NAME);
             let row = sets::fid(&self.pictures, self.reference.as_deref(), weights, &device)?;
