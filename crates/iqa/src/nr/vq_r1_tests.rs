@@ -93,7 +93,8 @@ fn sizes_are_those_of_the_authors() {
 /// The same weights under other names, in other parts and numbers.
 fn rewritten(fixture: &Fixture, folder: &TempDir, dtype: Dtype, newer: bool) {
     let bytes = fs::read(drawn::file(fixture)).unwrap();
-    let mut parts: [BTreeMap<String, (Vec<usize>, Vec<u8>)>; 2] = Default::default();
+    type Part = BTreeMap<String, (Vec<usize>, Vec<u8>)>; // shapes and bytes by name
+    let mut parts = [Part::new(), Part::new()];
     let mut map = BTreeMap::new();
     for (i, (name, view)) in SafeTensors::deserialize(&bytes).unwrap().iter().enumerate() {
         let renamed = match name.split_once('.') {

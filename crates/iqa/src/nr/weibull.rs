@@ -28,8 +28,7 @@ pub(super) fn fit_together(logs: &[Vec<f64>], blocks: usize) -> Vec<Vec<f64>> {
             .into_par_iter()
             .map(|(set, mean, shape)| newton(set, *mean, *shape))
             .collect();
-        let moved = next.iter().zip(&shapes).map(|(a, b)| (a - b).abs());
-        let settled = moved.fold(true, |settled, d| settled && d < TOLERANCE);
+        let settled = next.iter().zip(&shapes).all(|(a, b)| (a - b).abs() < TOLERANCE);
         shapes = next;
         if settled {
             break;
