@@ -90,7 +90,7 @@ impl Default for RewardConfig {
     fn default() -> Self {
         Self {
             full_reference: ["ms-ssim", "ssimulacra2"].map(String::from).to_vec(),
-            no_reference: ["niqe", "piqe"].map(String::from).to_vec(),
+            no_reference: vec!["niqe".into()],
             lambda: 0.5,
             normalise: Normalise::Group,
         }
@@ -187,7 +187,7 @@ mod tests {
     fn unknown_keys_are_refused_and_defaults_fill_in() {
         let config: CurateConfig = toml::from_str("keep = 4\n[reward]\nlambda = 0.25").unwrap();
         assert_eq!((config.keep, config.reward.lambda), (4, 0.25));
-        assert_eq!(config.reward.no_reference, ["niqe", "piqe"]);
+        assert_eq!(config.reward.no_reference, ["niqe"]);
         let refused = toml::from_str::<CurateConfig>("kep = 4").unwrap_err().to_string();
         assert!(refused.contains("kep"), "{refused}");
         assert!(toml::from_str::<CurateConfig>("[reward]\nlambada = 1").is_err());

@@ -18,7 +18,7 @@ pub struct Request<'a> {
     pub group: &'a str,
     /// Index within the group: a part of the noise's key.
     pub candidate: u32,
-    /// The upsampled LR picture, as large as the output; see [`control_image`].
+    /// The upsampled LR picture, as large as the output; see [`crate::control_image`].
     pub control: &'a Picture,
 }
 

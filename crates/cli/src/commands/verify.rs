@@ -15,7 +15,7 @@ use crate::device;
 /// FIXTURE is a safetensors file. For a part of a model, with the inputs named as diffusers names its
 /// forward arguments (`sample`, `timestep`, `encoder_hidden_states`, `controlnet_cond`, …) and outputs
 /// `output*`. For a metric, with `image` [n, 3, h, w] in [0, 1], `reference` likewise where it compares,
-/// and `output` [n]. Exits with 1 when an output is out of tolerance.
+/// and `output` of n numbers. Exits with 1 when an output is out of tolerance.
 #[derive(clap::Args)]
 pub struct Args {
     /// vae-encode, vae-decode, unet, controlnet, denoise (a whole trajectory), or a metric
