@@ -96,6 +96,11 @@ impl Checkpoints {
             }
             Ok(atomic::write_json(&folder.join("state.json"), &counters)?)
         })?;
+        self.prune()
+    }
+
+    /// Deletes all but the newest checkpoints.
+    fn prune(&self) -> Result<()> {
         let found = self.list()?;
         for (_, old) in found.iter().rev().skip(self.keep) {
             fs::remove_dir_all(old).map_err(|e| dp2o_schema::Error::io("delete", old, e))?;
@@ -105,9 +110,12 @@ impl Checkpoints {
 
     /// The newest checkpoint's content put into a freshly built state; `false` when there is none.
     ///
+    /// What a killed run left of older checkpoints is deleted.
+    ///
     /// # Errors
     /// When the checkpoint is damaged, has other parameters, or belongs to other settings.
     pub fn resume<M: Module>(&self, state: &mut State<M>) -> Result<bool> {
+        self.prune()?;
         let Some((_, path)) = self.list()?.pop() else {
             return Ok(false);
         };

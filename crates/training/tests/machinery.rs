@@ -153,6 +153,12 @@ fn a_killed_and_resumed_run_leaves_the_same_files() {
     }
     assert_eq!(resumed.optimiser.skipped(), 1); // step 7 was not finite
     assert_eq!(files(straight.path()), files(broken.path()));
+    // Killed while it deleted an older checkpoint, after its last step.
+    let half_deleted = broken.path().join("checkpoints/step-00000010");
+    std::fs::create_dir(&half_deleted).unwrap();
+    std::fs::write(half_deleted.join("weights.safetensors"), b"left").unwrap();
+    train(broken.path(), u64::MAX).unwrap();
+    assert_eq!(files(straight.path()), files(broken.path()));
     assert_ne!(
         values(whole.averaged().weight.val()),
         values(whole.module.weight.val()),
