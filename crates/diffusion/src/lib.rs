@@ -41,8 +41,8 @@ mod step;
 pub use config::{BetaSchedule, Prediction, SchedulerConfig, Spacing, Variance};
 pub use error::{Error, Result};
 pub use sampler::{
-    Denoiser, Noise, StepReport, Watch, sample_ddim, sample_ddim_watched, sample_ddpm,
-    sample_ddpm_watched,
+    Denoiser, Noise, StepReport, Watch, ddim_timesteps, ddpm_timesteps, sample_ddim,
+    sample_ddim_watched, sample_ddpm, sample_ddpm_watched,
 };
 pub use schedule::Schedule;
 pub use step::{Step, ddim_step, ddpm_step};

@@ -31,6 +31,28 @@ pub struct StepReport<'a> {
     pub original: &'a Tensor<4>,
 }
 
+/// Where each step of [`sample_ddpm`] starts and goes down to; the last ends at the clean sample.
+///
+/// # Panics
+/// As there.
+pub fn ddpm_timesteps(schedule: &Schedule, steps: usize) -> Vec<(usize, Option<usize>)> {
+    let timesteps = schedule.timesteps(steps);
+    let next = timesteps.iter().skip(1).copied().map(Some).chain([None]);
+    timesteps.iter().copied().zip(next).collect()
+}
+
+/// Where each step of [`sample_ddim`] starts and goes down to, `None` being the schedule's end.
+///
+/// As in diffusers, a step goes down by `T / steps` timesteps whatever the spacing, not to the next
+/// timestep of the list; for [`crate::Spacing::Leading`] the two are the same.
+///
+/// # Panics
+/// As there.
+pub fn ddim_timesteps(schedule: &Schedule, steps: usize) -> Vec<(usize, Option<usize>)> {
+    let stride = schedule.config.num_train_timesteps / steps.max(1);
+    schedule.timesteps(steps).into_iter().map(|t| (t, t.checked_sub(stride))).collect()
+}
+
 /// Ancestral sampling: fresh noise at every step.
 ///
 /// # Shapes
@@ -62,9 +84,7 @@ pub fn sample_ddpm_watched(
     noise: Noise<'_>,
     watch: Watch<'_>,
 ) -> Tensor<4> {
-    let timesteps = schedule.timesteps(steps);
-    for (index, &t) in timesteps.iter().enumerate() {
-        let previous = timesteps.get(index + 1).copied();
+    for (index, (t, previous)) in ddpm_timesteps(schedule, steps).into_iter().enumerate() {
         let prediction = denoiser.predict(x.clone(), t);
         let step = ddpm_step(schedule, prediction, t, previous, x, || noise(index));
         let (sample, original) = (&step.previous, &step.original);
@@ -75,9 +95,6 @@ pub fn sample_ddpm_watched(
 }
 
 /// Implicit sampling: deterministic at `eta = 0`, as noisy as [`sample_ddpm`] at `eta = 1`.
-///
-/// As in diffusers, a step goes down by `T / steps` timesteps whatever the spacing, not to the next
-/// timestep of the list; for [`crate::Spacing::Leading`] the two are the same.
 ///
 /// # Shapes
 /// `x`, the noises and the result: `[b, c, h, w]`. `x` is standard normal.
@@ -109,9 +126,7 @@ pub fn sample_ddim_watched(
     noise: Noise<'_>,
     watch: Watch<'_>,
 ) -> Tensor<4> {
-    let stride = schedule.config.num_train_timesteps / steps.max(1);
-    for (index, t) in schedule.timesteps(steps).into_iter().enumerate() {
-        let previous = t.checked_sub(stride);
+    for (index, (t, previous)) in ddim_timesteps(schedule, steps).into_iter().enumerate() {
         let prediction = denoiser.predict(x.clone(), t);
         let step = ddim_step(schedule, prediction, t, previous, x, eta, || noise(index));
         let (sample, original) = (&step.previous, &step.original);

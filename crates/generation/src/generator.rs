@@ -1,14 +1,20 @@
 use std::cell::{OnceCell, RefCell};
+use std::convert::Infallible;
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dp2o_data::Picture;
-use dp2o_diffusion::{Denoiser, Schedule, sample_ddim, sample_ddpm};
+use dp2o_diffusion::{
+    Denoiser, Schedule, ddim_step, ddim_timesteps, ddpm_step, ddpm_timesteps, sample_ddim,
+    sample_ddpm,
+};
 use dp2o_models::sd2::Sd2;
-use dp2o_schema::seed::Key;
+use dp2o_schema::seed::{Key, Normals};
 
 use crate::control::Control;
+use crate::scratch::Rows;
 use crate::tiled::{Tiled, host};
-use crate::tiling::{Canvas, Grid};
+use crate::tiling::{Canvas, Grid, Tile, by_rows};
 use crate::{Error, GenerateConfig, Result, Sampler, fix_colours};
 
 /// One candidate to make.
@@ -109,6 +115,11 @@ impl Generator {
     /// The model.
     pub fn model(&self) -> &Sd2 {
         &self.sd2
+    }
+
+    /// Where it computes.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The settings.
@@ -233,6 +244,71 @@ impl Generator {
         }
     }
 
+    /// [`Self::denoise`] for one control picture of any size, with all that grows with it in files
+    /// on the disk of `folder`.
+    pub(crate) fn denoise_rows(
+        &self,
+        control: Control<'_>,
+        key: &Key,
+        folder: &Path,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<Rows> {
+        let (config, schedule) = (&self.config, &self.schedule);
+        let timesteps = match config.sampler {
+            Sampler::Ddpm => ddpm_timesteps(schedule, config.steps),
+            Sampler::Ddim => ddim_timesteps(schedule, config.steps),
+        };
+        let channels = self.sd2.unet.config.in_channels;
+        let (width, height) = (control.width / self.vae_factor, control.height / self.vae_factor);
+        let (tile, overlap) = self.latent_tile();
+        let grid = Grid::new(width, height, tile, overlap);
+        let total = grid.tiles().len() * config.steps;
+        let mut done = 0;
+        let mut count = |tiles: usize| {
+            done += tiles;
+            watch(Progress { phase: Phase::Denoise, done, total });
+        };
+        let controls = [control];
+        let tiled = self.tiled(&controls, &grid, &mut count);
+        let tensor = |values: Vec<f32>| {
+            let shape = [1, channels, values.len() / channels / width, width];
+            Tensor::<4>::from_data(TensorData::new(values, shape), &self.device)
+        };
+        let plane = [channels, height, width];
+        let mut x = Rows::new(folder, channels, width)?;
+        let mut noise = NoiseRows::new(&key.clone().with(0_usize), plane);
+        for y in (0..height).step_by(tile) {
+            x.push(&noise.next(tile.min(height - y)))?;
+        }
+        for (index, (t, previous)) in timesteps.into_iter().enumerate() {
+            let noise = OnceCell::new();
+            let draw = |rows: usize| {
+                let new = || RefCell::new(NoiseRows::new(&key.clone().with(index + 1), plane));
+                tensor(noise.get_or_init(new).borrow_mut().next(rows))
+            };
+            let mut next = Rows::new(folder, channels, width)?;
+            tiled.predict_rows(
+                &mut |y, rows| Ok(tensor(x.read(y, rows)?)),
+                t,
+                &mut |y, values| {
+                    let prediction = tensor(values);
+                    let rows = prediction.dims()[2];
+                    let x = tensor(x.read(y, rows)?);
+                    let draw = || draw(rows);
+                    let step = match config.sampler {
+                        Sampler::Ddpm => ddpm_step(schedule, prediction, t, previous, x, draw),
+                        Sampler::Ddim => {
+                            ddim_step(schedule, prediction, t, previous, x, config.eta, draw)
+                        }
+                    };
+                    next.push(&host(step.previous))
+                },
+            )?;
+            x = next;
+        }
+        Ok(x)
+    }
+
     /// One prediction for noisy latents `[b, c, h, w]` at timestep `t`, with guidance and, where
     /// they are larger than a tile, tile by tile. `controls` are `b` pictures of the size of the
     /// output, `multiple()` fitting.
@@ -289,41 +365,53 @@ impl Generator {
                 watch(Progress { done, total, ..p });
             };
             let latents = latents.clone().narrow(0, sample, 1);
-            self.decode_rows(latents, &mut watch, &mut |y, rows| picture.set_rows(y, &rows));
+            let mut read = |y, rows| Ok(latents.clone().narrow(2, y, rows));
+            let Ok(()) = self.decode_rows::<Infallible>(
+                (width, height),
+                &mut read,
+                &mut watch,
+                &mut |y, rows| {
+                    picture.set_rows(y, &rows);
+                    Ok(())
+                },
+            );
             picture
         };
         (0..samples).map(picture).collect()
     }
 
-    /// The picture of scaled latents `[1, c, h, w]`, not clamped, in bands: `take` gets each with
-    /// its first row as soon as no further tile adds to it.
-    pub(crate) fn decode_rows(
+    /// The picture of scaled latents of a size, not clamped, in bands from top to bottom: `read`
+    /// gives rows of the latents, `[1, c, rows, width]`, from a row on; `take` gets each band with
+    /// its first row.
+    ///
+    /// # Errors
+    /// Those of `read` and `take`.
+    pub(crate) fn decode_rows<E>(
         &self,
-        latents: Tensor<4>,
+        (width, height): (usize, usize),
+        read: &mut dyn FnMut(usize, usize) -> Result<Tensor<4>, E>,
         watch: &mut dyn FnMut(Progress),
-        take: &mut dyn FnMut(usize, Picture),
-    ) {
-        let [_, channels, height, width] = latents.dims();
-        let latents = self.sd2.vae.unscale(latents);
+        take: &mut dyn FnMut(usize, Picture) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (tile, overlap) = self.latent_tile();
         let grid = Grid::new(width, height, tile, overlap);
         let pixels = grid.scaled(self.vae_factor);
-        let (rows, columns) = (grid.down.tile, grid.across.tile);
-        let tiles = grid.tiles();
-        let mut strip = Canvas::strip(&pixels, 3);
-        let mut top = 0;
-        for (done, (tile, place)) in (1..).zip(tiles.iter().zip(pixels.tiles())) {
-            let (y, x) = (tile.y, tile.x);
-            let cut = [0..1, 0..channels, y..y + rows, x..x + columns];
-            strip.add(place, &self.decode_tile(latents.clone().slice(cut)));
-            watch(Progress { phase: Phase::Decode, done, total: tiles.len() });
-            let next = tiles.get(done).map_or(height, |next| next.y) * self.vae_factor;
-            if next > top {
-                let band = strip.advance(next);
-                take(top, Picture::new(pixels.across.total, next - top, band));
-                top = next;
+        let (mut done, total) = (0, grid.tiles().len());
+        let compute = |tiles: &[Tile], strip: &mut Canvas| {
+            let latents = read(tiles[0].y / self.vae_factor, grid.down.tile)?;
+            let latents = self.sd2.vae.unscale(latents);
+            for tile in tiles {
+                let latents = latents.clone().narrow(3, tile.x / self.vae_factor, grid.across.tile);
+                strip.add(*tile, &self.decode_tile(latents));
+                done += 1;
+                watch(Progress { phase: Phase::Decode, done, total });
             }
-        }
+            Ok(())
+        };
+        let width = pixels.across.total;
+        by_rows(&pixels, 3, compute, |y, band| {
+            take(y, Picture::new(width, band.len() / 3 / width, band))
+        })
     }
 
     /// The pixels of unscaled latents.
@@ -335,6 +423,31 @@ impl Generator {
     fn latent_tile(&self) -> (usize, usize) {
         let tile = self.config.tile / self.vae_factor / self.unet_factor * self.unet_factor;
         (tile.max(self.unet_factor), self.config.overlap / self.vae_factor)
+    }
+}
+
+/// The noise of a plane `[channels, height, width]` from top to bottom.
+struct NoiseRows {
+    /// Each channel's part of the stream.
+    channels: Vec<Normals>,
+    width: usize,
+}
+
+impl NoiseRows {
+    fn new(key: &Key, [channels, height, width]: [usize; 3]) -> Self {
+        let mut stream = key.normal_stream();
+        let channel = |_| {
+            let start = stream.clone();
+            stream.by_ref().take(height * width).for_each(drop);
+            start
+        };
+        Self { channels: (0..channels).map(channel).collect(), width }
+    }
+
+    /// The next rows, `[channels, rows, width]`.
+    fn next(&mut self, rows: usize) -> Vec<f32> {
+        let count = rows * self.width;
+        self.channels.iter_mut().flat_map(|channel| channel.by_ref().take(count)).collect()
     }
 }
 

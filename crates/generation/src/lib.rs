@@ -33,6 +33,7 @@ mod fingerprint;
 mod generator;
 mod group;
 mod run;
+mod scratch;
 mod shard;
 mod store;
 mod tiled;

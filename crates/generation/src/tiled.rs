@@ -6,8 +6,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use dp2o_diffusion::Denoiser;
 use dp2o_models::sd2::{Guided, Sd2};
 
+use crate::Result;
 use crate::control::Control;
-use crate::tiling::{Canvas, Grid, Tile};
+use crate::tiling::{Canvas, Grid, Tile, by_rows};
 
 /// Predicts for several pictures of one size, each with its own control picture: the prediction at
 /// a position is the weighted mean of those of the tiles that hold it.
@@ -63,6 +64,37 @@ impl Denoiser for Tiled<'_> {
 }
 
 impl<'a> Tiled<'a> {
+    /// The prediction for one picture that is read by rows, `[1, c, rows, w]` from a row on, and
+    /// taken by rows, `[c, rows, w]`, from top to bottom.
+    pub fn predict_rows(
+        &self,
+        read: &mut dyn FnMut(usize, usize) -> Result<Tensor<4>>,
+        t: usize,
+        take: &mut dyn FnMut(usize, Vec<f32>) -> Result<()>,
+    ) -> Result<()> {
+        let (rows, columns) = (self.grid.down.tile, self.grid.across.tile);
+        if self.grid.is_single() {
+            return take(0, host(self.predict(read(0, rows)?, t)));
+        }
+        let channels = self.model.unet.config.in_channels;
+        let compute = |tiles: &[Tile], strip: &mut Canvas| {
+            let x = read(tiles[0].y, rows)?;
+            for part in tiles.chunks(self.batch) {
+                let cut = |tile: &Tile| x.clone().narrow(3, tile.x, columns);
+                let noisy = Tensor::cat(part.iter().map(cut).collect(), 0);
+                let places: Vec<(usize, Tile)> = part.iter().map(|tile| (0, *tile)).collect();
+                let values = host(self.network(noisy, &places, t));
+                for (tile, values) in
+                    part.iter().zip(values.chunks_exact(channels * rows * columns))
+                {
+                    strip.add(*tile, values);
+                }
+            }
+            Ok(())
+        };
+        by_rows(self.grid, channels, compute, take)
+    }
+
     /// Embeds each control picture once: neighbours that are equal, such as the candidates of one
     /// group, share theirs.
     fn embed_whole(&self, device: &Device) -> Guided<'a> {

@@ -124,6 +124,34 @@ impl Grid {
     }
 }
 
+/// Covers a plane of `channels` channels row of tiles by row of tiles, with one strip as high as a
+/// tile in memory.
+///
+/// `compute` hands the tiles of a row and their values to the strip; `take` gets finished rows,
+/// `[channels, rows, width]`, with the first one's number, from top to bottom.
+///
+/// # Errors
+/// Those of `compute` and `take`.
+///
+/// # Panics
+/// As [`Canvas::add`].
+pub fn by_rows<E>(
+    grid: &Grid,
+    channels: usize,
+    mut compute: impl FnMut(&[Tile], &mut Canvas) -> Result<(), E>,
+    mut take: impl FnMut(usize, Vec<f32>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut strip = Canvas::strip(grid, channels);
+    let next = grid.down.starts.iter().skip(1).copied().chain([grid.down.total]);
+    let tiles = grid.tiles();
+    for (row, next) in tiles.chunk_by(|a, b| a.y == b.y).zip(next) {
+        compute(row, &mut strip)?;
+        let top = strip.top;
+        take(top, strip.advance(next))?;
+    }
+    Ok(())
+}
+
 /// Sums weighted tiles into a plane of several channels.
 #[derive(Clone, Debug)]
 pub struct Canvas {
@@ -143,7 +171,7 @@ impl Canvas {
 
     /// A canvas that is only as high as a tile, to be moved down with [`Self::advance`] after each
     /// row of tiles.
-    pub fn strip(grid: &Grid, channels: usize) -> Self {
+    fn strip(grid: &Grid, channels: usize) -> Self {
         Self::of(grid, channels, grid.down.tile)
     }
 
@@ -189,7 +217,7 @@ impl Canvas {
     ///
     /// # Panics
     /// When that is up, or by more than the strip's height.
-    pub fn advance(&mut self, top: usize) -> Vec<f32> {
+    fn advance(&mut self, top: usize) -> Vec<f32> {
         let done = (top - self.top) * self.width;
         let plane = self.rows() * self.width;
         let mut above = Vec::with_capacity(self.channels * done);
@@ -247,29 +275,30 @@ mod tests {
         let picture: Vec<f32> = (0..2 * width * height).map(|i| (i * i % 101) as f32).collect();
         for (tile, exact) in [(64, true), (16, false)] {
             let grid = Grid::new(width, height, tile, 6);
-            let (mut canvas, mut strip) = (Canvas::new(&grid, 2), Canvas::strip(&grid, 2));
+            let mut canvas = Canvas::new(&grid, 2);
             let mut planes = [Vec::new(), Vec::new()];
-            let mut rows_done = |strip: &mut Canvas, top: usize| {
-                let rows = strip.advance(top);
+            let compute = |tiles: &[Tile], strip: &mut Canvas| {
+                for place in tiles {
+                    let rows = (0..2).flat_map(|c| (0..grid.down.tile).map(move |k| (c, k)));
+                    let cut: Vec<f32> = rows
+                        .flat_map(|(c, k)| {
+                            let start = (c * height + place.y + k) * width + place.x;
+                            picture[start..start + grid.across.tile].to_vec()
+                        })
+                        .collect();
+                    canvas.add(*place, &cut);
+                    strip.add(*place, &cut);
+                }
+                Ok::<(), ()>(())
+            };
+            by_rows(&grid, 2, compute, |top, rows| {
+                assert_eq!(top * width, planes[0].len());
                 let (first, second) = rows.split_at(rows.len() / 2);
                 planes[0].extend_from_slice(first);
                 planes[1].extend_from_slice(second);
-            };
-            for place in grid.tiles() {
-                if place.column == 0 {
-                    rows_done(&mut strip, place.y);
-                }
-                let rows = (0..2).flat_map(|c| (0..grid.down.tile).map(move |k| (c, k)));
-                let cut: Vec<f32> = rows
-                    .flat_map(|(c, k)| {
-                        let start = (c * height + place.y + k) * width + place.x;
-                        picture[start..start + grid.across.tile].to_vec()
-                    })
-                    .collect();
-                canvas.add(place, &cut);
-                strip.add(place, &cut);
-            }
-            rows_done(&mut strip, height);
+                Ok(())
+            })
+            .unwrap();
             let whole = canvas.into_values();
             assert_eq!(planes.concat(), whole);
             let worst = whole.iter().zip(&picture).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));

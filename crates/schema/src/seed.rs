@@ -71,7 +71,24 @@ impl Key {
 
     /// The first `count` standard normal values of this key's stream.
     pub fn normals(&self, count: usize) -> Vec<f32> {
-        StandardNormal.sample_iter(self.rng()).take(count).collect()
+        self.normal_stream().take(count).collect()
+    }
+
+    /// All of them, one by one. A clone goes on from where it was made.
+    pub fn normal_stream(&self) -> Normals {
+        Normals(self.rng())
+    }
+}
+
+/// Standard normal values of a [`Key`], without end.
+#[derive(Clone, Debug)]
+pub struct Normals(ChaCha8Rng);
+
+impl Iterator for Normals {
+    type Item = f32;
+
+    fn next(&mut self) -> Option<f32> {
+        Some(StandardNormal.sample(&mut self.0))
     }
 }
 

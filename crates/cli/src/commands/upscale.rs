@@ -12,8 +12,8 @@ use crate::{device, model, progress};
 
 /// Upscales pictures of any size with the embedded or a tuned model.
 ///
-/// Large pictures go tile by tile with feathered overlaps, so that there are no seams and the networks'
-/// memory does not grow. What a picture will take is said first.
+/// Large pictures go tile by tile with feathered overlaps, so that there are no seams, and what lies between
+/// is kept on disk beside the result, so that memory stays small. What a picture will take is said first.
 /// Transparency is kept and the camera's orientation applied. Results are PNG files.
 #[derive(clap::Args)]
 pub struct Args {
@@ -87,25 +87,31 @@ impl Args {
         let plan = memory_plan(generator, picture.width, picture.height, alpha.is_some());
         let scale = generator.config().scale;
         tracing::info!(
-            "`{}`: {}x{} to {}x{} pixels, memory: about {} MiB for the picture, {} MiB for the networks",
+            "`{}`: {}x{} to {}x{} pixels, memory: about {} MiB for the picture, {} MiB for the networks; {} MiB of disk",
             input.display(),
             picture.width,
             picture.height,
             picture.width * scale,
             picture.height * scale,
             plan.picture >> 20,
-            plan.networks >> 20
+            plan.networks >> 20,
+            plan.scratch >> 20
         );
         let bar = progress::bar("upscale", "tiles");
-        let made = upscale(generator, picture, alpha, seed, &mut |p| {
+        let folder = target.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(".".as_ref());
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        let made = upscale(generator, picture, alpha, seed, folder, &mut |p| {
             bar.set_message(format!("{:?}", p.phase));
             progress::set(&bar, p.done, p.total);
         })?;
         bar.finish_and_clear();
-        save_png_rows(target, (made.width, made.height), made.has_alpha(), |file| {
-            made.rows(&mut |rows, alpha| file.push(rows, alpha));
-        })
-        .context("cannot save the result")?;
+        let mut read = Ok(());
+        let saved = save_png_rows(target, (made.width, made.height), made.has_alpha(), |file| {
+            read = made.rows(&mut |rows, alpha| file.push(rows, alpha));
+        });
+        read?;
+        saved.context("cannot save the result")?;
         println!("{}", target.display());
         Ok(())
     }
