@@ -30,19 +30,22 @@ from score_parity import LANGUAGE, METRICS  # noqa: E402
 
 # A process inherits the peak of the one that starts it: a small one must.
 STARTER = """
-import resource, subprocess, sys
+import resource, subprocess, sys, time
+start = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
 
 
-def peak(command):
-    """Bytes that a process has at most."""
-    run = subprocess.run([sys.executable, "-c", STARTER, *map(str, command)], capture_output=True, text=True)
+def measured(command, env=None):
+    """Seconds that a process takes, and bytes that it has at most."""
+    starter = [sys.executable, "-c", STARTER, *map(str, command)]
+    run = subprocess.run(starter, capture_output=True, text=True, env=env)
     if run.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{run.stderr}")
-    return int(run.stdout) * 1024
+    seconds, kilobytes = run.stdout.split()
+    return float(seconds), int(kilobytes) * 1024
 
 
 def multiply_adds(function):
@@ -75,7 +78,8 @@ def main():
                 for side in sides:
                     command = [args.dp2o, "score", "--quiet", "--metrics", metric]
                     command += ["--reference", folder / f"reference-{side}.png", folder / f"image-{side}.png"]
-                    peaks.append(peak(command + (["--weights", f"{metric}={weights}"] if weights else [])))
+                    command += ["--weights", f"{metric}={weights}"] if weights else []
+                    peaks.append(measured(command)[1])
             slope = (peaks[-1] - peaks[0]) / (sides[-1] ** 2 - sides[0] ** 2)
             row = [f"{size / 1e6:.0f}" for size in peaks] + [f"{slope:.0f}", f"{multiply_adds(function):.1f}"]
             print(metric + "\t" + "\t".join(row), flush=True)
