@@ -58,7 +58,8 @@ def multiply_adds(function):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--metrics", default=",".join(m for m in METRICS if m not in LANGUAGE), help="names with commas between")
+    known = ",".join(name for name in METRICS if name not in LANGUAGE)
+    p.add_argument("--metrics", default=known, help="names with commas between")
     p.add_argument("--sides", default="256,512,768", help="sides of the squares, in pixels")
     p.add_argument("--dp2o", default=str(ROOT / "target/release/dp2o"), help="the binary")
     args = p.parse_args()

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,8 @@ def perceptual(name):
 
         for file, head in zip(HEADS, ["lpips-alex-heads.pth", "lpips-vgg-heads.pth", "dists-weights.pth"]):
             shutil.copy(FIXTURES / head, folder / file)
-        return reference(folder)[name], folder
+        with redirect_stdout(sys.stderr):  # pyiqa says what it reads
+            return reference(folder)[name], folder
 
     return make
 
