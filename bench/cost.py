@@ -8,7 +8,7 @@
 Each metric scores one picture of noise against another of each size, in a process of its own, on drawn weights. The
 table holds the peak of the process in MB at each size, the bytes a pixel between the smallest and the largest, and
 the multiply-adds of pyiqa's network for one picture (and its reference) of 512x512, in 10^9, as PyTorch counts them.
-MANIQA and ST-LPIPS have narrower layers here than published.
+MANIQA has narrower layers here than published.
 """
 
 import argparse
@@ -25,24 +25,27 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/python"))
 
-from score_parity import METRICS  # noqa: E402
+from score_parity import LANGUAGE, METRICS  # noqa: E402
 
 
 # A process inherits the peak of the one that starts it: a small one must.
 STARTER = """
-import resource, subprocess, sys
+import resource, subprocess, sys, time
+start = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
 
 
-def peak(command):
-    """Bytes that a process has at most."""
-    run = subprocess.run([sys.executable, "-c", STARTER, *map(str, command)], capture_output=True, text=True)
+def measured(command, env=None):
+    """Seconds that a process takes, and bytes that it has at most."""
+    starter = [sys.executable, "-c", STARTER, *map(str, command)]
+    run = subprocess.run(starter, capture_output=True, text=True, env=env)
     if run.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{run.stderr}")
-    return int(run.stdout) * 1024
+    seconds, kilobytes = run.stdout.split()
+    return float(seconds), int(kilobytes) * 1024
 
 
 def multiply_adds(function):
@@ -55,7 +58,8 @@ def multiply_adds(function):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--metrics", default=",".join(METRICS), help="names with commas between")
+    known = ",".join(name for name in METRICS if name not in LANGUAGE)
+    p.add_argument("--metrics", default=known, help="names with commas between")
     p.add_argument("--sides", default="256,512,768", help="sides of the squares, in pixels")
     p.add_argument("--dp2o", default=str(ROOT / "target/release/dp2o"), help="the binary")
     args = p.parse_args()
@@ -75,7 +79,8 @@ def main():
                 for side in sides:
                     command = [args.dp2o, "score", "--quiet", "--metrics", metric]
                     command += ["--reference", folder / f"reference-{side}.png", folder / f"image-{side}.png"]
-                    peaks.append(peak(command + (["--weights", f"{metric}={weights}"] if weights else [])))
+                    command += ["--weights", f"{metric}={weights}"] if weights else []
+                    peaks.append(measured(command)[1])
             slope = (peaks[-1] - peaks[0]) / (sides[-1] ** 2 - sides[0] ** 2)
             row = [f"{size / 1e6:.0f}" for size in peaks] + [f"{slope:.0f}", f"{multiply_adds(function):.1f}"]
             print(metric + "\t" + "\t".join(row), flush=True)

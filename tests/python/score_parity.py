@@ -6,19 +6,26 @@
 DIR is one of SR test sets: HR pictures in `test_HR`, LR ones a quarter as large under the same names in `test_LR`
 (as RealSR of StableSR's test sets), or the folders named by --hr and --lr. Compared are the HR pictures with the LR
 ones enlarged by Pillow's bicubic filter. Prints a line a picture and metric and the largest difference of each
-metric; exits non-zero when one exceeds its tolerance. Needs what tests/fixtures/generate/requirements.txt lists.
+metric; exits non-zero when one exceeds its tolerance. What neither can score, such as a picture that a language model
+does not rate from 1 to 5, is shown as nan and counts as no difference. Needs what
+tests/fixtures/generate/requirements.txt lists.
 
 Weights are drawn from the names of their tensors (drawn.py) where a metric has a network, and those of the fixtures
-elsewhere, so that none are downloaded. MANIQA and ST-LPIPS have narrower layers than published. Not compared here are
-SSIMULACRA2, which pyiqa does not have, and the language models (tests/fixtures/generate/iqa_language.py).
+elsewhere, so that none are downloaded. MANIQA has narrower layers than published, and the language models are tiny
+(tests/fixtures/generate/iqa_language.py, which also says what VisualQuality-R1 needs installed). Not compared here are
+SSIMULACRA2, which pyiqa does not have, and FID: of fewer pictures than it has features, the reference's root of a
+singular matrix is mere rounding (its parts are compared by iqa_fid.py).
 """
 
 import argparse
 import json
+import math
+import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -43,25 +50,25 @@ def saved(state, path):
 
 
 # Each maker answers with the reference's function of picture and reference, and the path that --weights gets; `folder`
-# is for files. Pictures are f32 in [0, 1], [1, 3, h, w].
+# is for files. Pictures are in [0, 1], [1, 3, h, w], f32 or, for some (DOUBLE), f64.
 
 
-def psnr(y):
+def psnr(colour=""):
     def make(folder):
+        from iqa import COLOURS
         from pyiqa.archs.psnr_arch import PSNR
 
-        metric = PSNR(test_y_channel=y, color_space="ycbcr")
-        return lambda image, reference: metric(image.double(), reference.double()), None
+        return PSNR(**COLOURS[colour]), None
 
     return make
 
 
-def ssim(kind, y=False):
+def ssim(kind, colour=""):
     def make(folder):
+        from iqa import COLOURS
         from pyiqa.archs import ssim_arch
 
-        options = {"color_space": "ycbcr"} if y else {}
-        return getattr(ssim_arch, kind)(test_y_channel=y, **options), None
+        return getattr(ssim_arch, kind)(**COLOURS[colour]), None
 
     return make
 
@@ -70,7 +77,7 @@ def piqe(folder):
     from pyiqa.archs.piqe_arch import PIQE
 
     metric = PIQE()
-    return lambda image, _: metric(image.double()), None
+    return lambda image, _: metric(image), None
 
 
 def niqe(folder):
@@ -86,17 +93,39 @@ def brisque(folder):
 
     file = FIXTURES / "brisque.pth"
     metric = BRISQUE(pretrained_model_path=str(file))
-    return lambda image, _: metric(image.double()), file
+    return lambda image, _: metric(image), file
 
 
-def st_lpips(folder):
-    from unittest.mock import patch
+def ilniqe(folder):
+    from pyiqa.archs.niqe_arch import ILNIQE
 
-    import iqa
+    file = FIXTURES / "ilniqe.mat"
+    metric = ILNIQE(pretrained_model_path=str(file))
+    return lambda image, _: metric(image), file
 
-    with patch.object(iqa, "OUT", folder):
-        model = iqa.st_lpips_model()
-    return model, folder / "st-lpips-zip.pth"
+
+def perceptual(name):
+    """LPIPS or DISTS: a folder of the published files' names."""
+
+    def make(folder):
+        from perceptual import HEADS, reference
+
+        for file, head in zip(HEADS, ["lpips-alex-heads.pth", "lpips-vgg-heads.pth", "dists-weights.pth"]):
+            shutil.copy(FIXTURES / head, folder / file)
+        with redirect_stdout(sys.stderr):  # pyiqa says what it reads
+            return reference(folder)[name], folder
+
+    return make
+
+
+def st_lpips(net):
+    def make(folder):
+        from iqa_perceptual import drawn_st_lpips
+
+        model, state, _ = drawn_st_lpips(net)
+        return model, saved(state, folder / "st-lpips.safetensors")
+
+    return make
 
 
 def topiq(compares, **options):
@@ -165,8 +194,8 @@ def musiq(folder):
     return plain(MUSIQ(pretrained=False).eval(), folder, scales)
 
 
-def maniqa(scale):
-    """A sixth as wide as published, for the published one takes a minute a picture."""
+def maniqa(scale, width=128, hidden=96):
+    """A sixth as wide as published (768, 768), for the published one takes a minute a picture."""
 
     def make(folder):
         from unittest.mock import patch
@@ -176,10 +205,11 @@ def maniqa(scale):
         from timm.models.vision_transformer import VisionTransformer
 
         def vit(*_, **__):
-            return VisionTransformer(img_size=224, patch_size=8, embed_dim=128, depth=12, num_heads=2, num_classes=2)
+            heads = {"num_heads": width // 64, "num_classes": 2}
+            return VisionTransformer(img_size=224, patch_size=8, embed_dim=width, depth=12, **heads)
 
         with patch.object(timm, "create_model", vit):
-            model = MANIQA(embed_dim=128, dim_mlp=96, scale=scale, pretrained=False).eval()
+            model = MANIQA(embed_dim=width, dim_mlp=hidden, scale=scale, pretrained=False).eval()
         sharp = [k for k in model.state_dict() if k.endswith(("c_q.weight", "c_k.weight"))]
         return plain(model, folder, {**dict.fromkeys(sharp, 0.01), "fc_score.3.weight": -1.0})
 
@@ -198,18 +228,49 @@ def nima(folder):
     return plain(model, folder, {"classifier.2.weight": 20.0})
 
 
+def as_image(picture):
+    return Image.fromarray((picture[0] * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def qalign(folder):
+    from iqa_language import qalign_model
+
+    model, config, score = qalign_model()
+    (folder / "config.json").write_text(json.dumps(config.to_diff_dict()))
+    saved(drawn.tensors(model), folder / "model.safetensors")
+    return lambda image, _: score(as_image(image)), folder
+
+
+def vq_r1(folder):
+    from iqa_language import answering_model
+
+    asker, state, metadata, generation = answering_model()
+    for file, key in [("config", "config"), ("tokenizer", "tokenizer"), ("generation_config", "generation")]:
+        (folder / f"{file}.json").write_text(metadata[key])
+    saved(state, folder / "model.safetensors")
+
+    def score(image, _):
+        rating, _ = asker.score(as_image(image), 2048, generation)
+        return rating if 1 <= rating <= 5 else math.nan  # dp2o takes no other
+
+    return score, folder
+
+
 SWIN = {"semantic_model_name": "swin_base_patch4_window12_384", "inter_dim": 512, "num_heads": 8, "num_class": 10}
 # Maker, and the largest difference allowed: 1e-6 of the range for metrics without a network, else 1e-4 of it.
 METRICS = {
-    "psnr": (psnr(False), 4e-5),
-    "psnr-y": (psnr(True), 4e-5),
-    "ssim": (ssim("SSIM"), 1e-6),
-    "ssim-y": (ssim("SSIM", True), 1e-6),
-    "ms-ssim": (ssim("MS_SSIM"), 1e-6),
+    **{f"psnr{colour}": (psnr(colour), 4e-5) for colour in ("", "-y", "-yiq")},
+    **{f"ssim{colour}": (ssim("SSIM", colour), 1e-6) for colour in ("", "-y", "-yiq")},
+    **{f"ms-ssim{colour}": (ssim("MS_SSIM", colour), 1e-6) for colour in ("", "-y", "-yiq")},
     "niqe": (niqe, 1e-4),
     "piqe": (piqe, 1e-4),
     "brisque": (brisque, 1.5e-4),
-    "st-lpips": (st_lpips, 1e-4),
+    "ilniqe": (ilniqe, 1e-4),
+    "lpips": (perceptual("lpips"), 1e-4),
+    "lpips-vgg": (perceptual("lpips-vgg"), 1e-4),
+    "dists": (perceptual("dists"), 1e-4),
+    "st-lpips": (st_lpips("alex"), 1e-4),
+    "st-lpips-vgg": (st_lpips("vgg"), 1e-4),
     "topiq-fr": (topiq(True), 1e-4),
     "afine-fr": (afine("fr"), 4e-4),
     "topiq-nr": (topiq(False), 1e-4),
@@ -221,7 +282,13 @@ METRICS = {
     "maniqa": (maniqa(0.8), 1e-4),
     "maniqa-pipal": (maniqa(0.13), 1e-4),
     "nima": (nima, 9e-4),
+    "qalign": (qalign, 4e-4),
+    "vq-r1": (vq_r1, 4e-4),
 }
+# Tiny ones, whose cost says nothing.
+LANGUAGE = ("qalign", "vq-r1")
+# What has no f64 of its own in pyiqa is called in f64.
+DOUBLE = ("psnr", "psnr-y", "psnr-yiq", "piqe", "brisque")
 
 
 def pairs(args, folder):
@@ -253,10 +320,20 @@ def ours(args, metric, weights, folder):
     command += ["--reference", folder / "hr", folder / "sr"]
     command += ["--weights", f"{metric}={weights}"] if weights else []
     run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{run.stdout}{run.stderr}")
     rows = [json.loads(line) for line in run.stdout.splitlines()]
-    return {Path(row["image"]).name: row["value"] for row in rows}
+    if not rows:
+        sys.exit(f"{' '.join(map(str, command))}\n{run.stderr}")
+    for row in rows:
+        if row["error"]:
+            print(f"{metric}\t{Path(row['image']).name}\t{row['error'][:120]}")
+    return {Path(row["image"]).name: math.nan if row["error"] else row["value"] for row in rows}
+
+
+def difference(ours, theirs):
+    """None where both fail, infinite where one does."""
+    if math.isnan(ours) or math.isnan(theirs):
+        return 0.0 if math.isnan(ours) and math.isnan(theirs) else math.inf
+    return abs(ours - theirs)
 
 
 def main():
@@ -283,9 +360,11 @@ def main():
             with tempfile.TemporaryDirectory() as own, torch.no_grad():
                 function, weights = maker(Path(own))
                 found = ours(args, metric, weights, folder)
+                dtype = torch.float64 if metric in DOUBLE else torch.float32
                 for name in names:
-                    theirs = float(function(tensor(folder / "sr" / name), tensor(folder / "hr" / name)))
-                    delta = abs(found[name] - theirs)
+                    inputs = [tensor(folder / side / name).to(dtype) for side in ("sr", "hr")]
+                    theirs = float(function(*inputs))
+                    delta = difference(found[name], theirs)
                     print(f"{metric}\t{name}\t{theirs:.6f}\t{found[name]:.6f}\t{delta:.1e}", flush=True)
                     worst[metric] = max(worst.get(metric, 0.0), delta)
             if not worst[metric] <= allowed:
