@@ -3,6 +3,8 @@
 //!
 //! Photographs are taken in the order of their names; each is halved until its longer side is at
 //! most LIMIT pixels (default 2048), so that what was interpolated by a camera is not learnt as texture.
+//! `scripts/niqe_limit.py` compares limits: of 191 crops, 152 are told from what degradation leaves of them at 1536
+//! and at 2048, 150 at 1024, 143 at 3072 and 129 without a limit.
 
 use std::error::Error;
 use std::path::PathBuf;
