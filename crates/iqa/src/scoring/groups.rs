@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use dp2o_data::Picture;
 use dp2o_schema::{Score, table};
 
 use super::{Failure, Progress, References, Reporter, bounded, decode, read, split};
@@ -51,8 +52,8 @@ pub fn score_groups(
     let total = groups.iter().map(|g| g.candidates.len()).sum();
     let reporter = Reporter::new(total, progress);
     let (outer, inner) = split(at_once, groups.len());
-    let one = |g: usize| one_group(&groups[g], metrics, &parts, inner, &reporter);
-    let done = bounded(groups.len(), outer, one);
+    let one = |g: usize, ()| one_group(&groups[g], metrics, &parts, inner, &reporter);
+    let done = bounded(groups.len(), outer, |_| (), one);
     let done = done.into_iter().collect::<Result<Vec<_>>>()?;
 
     let reused = done.iter().filter(|part| part.reused).count();
@@ -92,9 +93,12 @@ fn one_group(
     let references = References::prepare(metrics, reference.as_ref());
     drop(reference);
     let none = vec![None; metrics.len()];
-    let one = |i: usize| {
+    let open = |i: usize| {
+        bytes[i].as_ref().map_err(String::clone).and_then(|b| decode(&group.candidates[i], b))
+    };
+    let one = |i: usize, picture: std::result::Result<Picture, String>| {
         let path = &group.candidates[i];
-        let values = match bytes[i].as_ref().map_err(String::clone).and_then(|b| decode(path, b)) {
+        let values = match picture {
             Ok(picture) => references.score(metrics, &picture, &none),
             Err(message) => vec![Err(message); metrics.len()],
         };
@@ -112,7 +116,7 @@ fn one_group(
         reporter.done(path);
         rows
     };
-    let rows = bounded(group.candidates.len(), at_once, one);
+    let rows = bounded(group.candidates.len(), at_once, open, one);
     let scores: Vec<Score> = rows.into_iter().flatten().collect();
     table::write(&file, &scores)?;
     Ok(Part { file, scores, reused: false })

@@ -13,6 +13,7 @@ mod sets;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
 use dp2o_data::{OpenOptions, Picture};
@@ -113,11 +114,27 @@ fn split(at_once: usize, groups: usize) -> (usize, usize) {
     (outer, (at_once / outer).max(1))
 }
 
-/// `one(i)` for all `i` below `count`, in order; at most `at_once` at a time.
+/// `one(i, before(i))` for all `i` below `count`, in order; at most `at_once` at a time.
 ///
 /// A fixed number of tasks take turns: rayon alone would begin another picture on every thread that
-/// waits for a part of the one before.
-fn bounded<T: Send>(count: usize, at_once: usize, one: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// waits for a part of the one before. One at a time stays on the calling thread, for LibTorch keeps threads
+/// of its own for each that calls it, and these get in each other's way; `before` is then done for the
+/// next while it works.
+fn bounded<P: Send, T: Send>(
+    count: usize,
+    at_once: usize,
+    before: impl Fn(usize) -> P + Sync,
+    one: impl Fn(usize, P) -> T + Sync,
+) -> Vec<T> {
+    let before = &before;
+    if at_once.min(count) <= 1 {
+        return std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(0);
+            // Ends early where the receiver has: after a panic.
+            scope.spawn(move || (0..count).try_for_each(|i| send.send(before(i))));
+            receive.into_iter().enumerate().map(|(i, prepared)| one(i, prepared)).collect()
+        });
+    }
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(count));
     let work = || {
@@ -126,7 +143,7 @@ fn bounded<T: Send>(count: usize, at_once: usize, one: impl Fn(usize) -> T + Syn
             if i >= count {
                 break;
             }
-            let value = one(i);
+            let value = one(i, before(i));
             done.lock().unwrap_or_else(PoisonError::into_inner).push((i, value));
         }
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use dp2o_data::Picture;
 use serde::{Deserialize, Serialize};
 
+use super::finished::Key;
 use super::{
     Finished, Progress, References, Reporter, bounded, decode, direction_name, read, split,
 };
@@ -75,16 +76,25 @@ pub fn score_pictures(
     let groups: Vec<(Option<&PathBuf>, Vec<usize>)> = by_reference.into_iter().collect();
     let scorer = Scorer { metrics, finished, reporter: &Reporter::new(jobs.len(), progress) };
     let (outer, inner) = split(at_once, groups.len());
-    let scored = bounded(groups.len(), outer, |g| {
+    let one = |g: usize, ()| {
         let (reference, members) = &groups[g];
         scorer.group(*reference, members, jobs, inner)
-    });
+    };
+    let scored = bounded(groups.len(), outer, |_| (), one);
     let mut rows = Vec::with_capacity(jobs.len());
     for group in scored {
         rows.extend(group?);
     }
     rows.sort_by_key(|(i, _)| *i);
     Ok(rows.into_iter().flat_map(|(_, rows)| rows).collect())
+}
+
+/// A picture, and what an earlier run has finished of it.
+struct Opened {
+    keys: Vec<Key>,
+    before: Vec<Option<f64>>,
+    /// `None` where nothing is left to compute.
+    picture: Option<std::result::Result<Picture, String>>,
 }
 
 struct Scorer<'a> {
@@ -111,11 +121,12 @@ impl Scorer<'_> {
         };
         let references = References::prepare(self.metrics, reference.as_ref());
         drop(reference);
-        let one = |m: usize| {
+        let open = |m: usize| self.open(&jobs[members[m]], &hash);
+        let one = |m: usize, opened: Opened| {
             let i = members[m];
-            Ok((i, self.picture(&jobs[i], &references, &hash)?))
+            Ok((i, self.picture(&jobs[i], &references, opened)?))
         };
-        bounded(members.len(), at_once, one).into_iter().collect()
+        bounded(members.len(), at_once, open, one).into_iter().collect()
     }
 
     /// Whether an earlier run has finished everything of these pictures.
@@ -130,29 +141,32 @@ impl Scorer<'_> {
         })
     }
 
+    fn open(&self, job: &PictureJob, reference: &str) -> Opened {
+        let bytes = Bytes::read(&job.picture);
+        let key = |metric| Finished::key(metric, &bytes.hash, reference);
+        let keys: Vec<_> = self.metrics.iter().map(key).collect();
+        let before: Vec<_> =
+            keys.iter().map(|key| self.finished.and_then(|f| f.value(key))).collect();
+        let new = before.iter().any(Option::is_none);
+        Opened { keys, before, picture: new.then(|| bytes.picture(&job.picture)) }
+    }
+
     fn picture(
         &self,
         job: &PictureJob,
         references: &References,
-        reference: &str,
+        opened: Opened,
     ) -> Result<Vec<PictureRow>> {
-        let bytes = Bytes::read(&job.picture);
-        let hash = bytes.hash.clone();
-        let key = |metric: &Metric| Finished::key(metric, &hash, reference);
-        let before = |metric: &Metric| self.finished.and_then(|f| f.value(&key(metric)));
-        let before: Vec<Option<f64>> = self.metrics.iter().map(before).collect();
-        let values = if before.iter().all(Option::is_some) {
-            before.iter().flatten().copied().map(Ok).collect()
-        } else {
-            match bytes.picture(&job.picture) {
-                Ok(picture) => references.score(self.metrics, &picture, &before),
-                Err(message) => vec![Err(message); self.metrics.len()],
-            }
+        let Opened { keys, before, picture } = opened;
+        let values = match picture {
+            None => before.iter().flatten().copied().map(Ok).collect(),
+            Some(Ok(picture)) => references.score(self.metrics, &picture, &before),
+            Some(Err(message)) => vec![Err(message); self.metrics.len()],
         };
         if let Some(finished) = self.finished {
-            let new = self.metrics.iter().zip(&before).zip(&values);
+            let new = keys.into_iter().zip(&before).zip(&values);
             let new = new.filter(|((_, before), _)| before.is_none());
-            finished.add(new.filter_map(|((m, _), v)| Some((key(m), *v.as_ref().ok()?))))?;
+            finished.add(new.filter_map(|((key, _), v)| Some((key, *v.as_ref().ok()?))))?;
         }
         let row = |(metric, value): (&Metric, std::result::Result<f64, String>)| PictureRow {
             image: job.picture.to_string_lossy().into_owned(),
