@@ -38,7 +38,7 @@ pub fn folder(name: &str, cache: &Path) -> Result<PathBuf> {
     let hash = crate::stage::sha256(&bytes);
     let target = cache.join(format!("{EMBEDDED}-{}", &hash[..12]));
     if !target.is_dir() {
-        atomic::folder::<dp2o_schema::Error, _>(&target, |folder| {
+        atomic::folder_once::<dp2o_schema::Error, _>(&target, |folder| {
             all.iter().try_for_each(|(path, contents)| atomic::write(&folder.join(path), contents))
         })
         .context("cannot unpack the embedded model")?;

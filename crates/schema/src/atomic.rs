@@ -73,6 +73,43 @@ where
     E: From<Error>,
     F: FnOnce(&Path) -> std::result::Result<(), E>,
 {
+    let temporary = filled(path, fill)?;
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(|e| Error::io("replace", path, e))?;
+    }
+    fs::rename(temporary.path(), path).map_err(|e| Error::io("rename into", path, e))?;
+    // The folder has its new name: there is nothing left for the guard to delete.
+    let _ = temporary.keep();
+    Ok(sync_folder(parent(path))?)
+}
+
+/// [`folder`] where all who make it put the same into it: one that is at `path` by then stays, for
+/// others may be reading it.
+///
+/// # Errors
+/// As [`folder`].
+pub fn folder_once<E, F>(path: &Path, fill: F) -> std::result::Result<(), E>
+where
+    E: From<Error>,
+    F: FnOnce(&Path) -> std::result::Result<(), E>,
+{
+    let temporary = filled(path, fill)?;
+    match fs::rename(temporary.path(), path) {
+        Ok(()) => {
+            let _ = temporary.keep();
+            Ok(sync_folder(parent(path))?)
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        Err(e) => Err(Error::io("rename into", path, e).into()),
+    }
+}
+
+/// A hidden sibling of `path`, filled.
+fn filled<E, F>(path: &Path, fill: F) -> std::result::Result<tempfile::TempDir, E>
+where
+    E: From<Error>,
+    F: FnOnce(&Path) -> std::result::Result<(), E>,
+{
     let parent = parent(path);
     fs::create_dir_all(parent).map_err(|e| Error::io("create folder", parent, e))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -81,14 +118,7 @@ where
         .map_err(|e| Error::io("write in", parent, e))?;
     fill(temporary.path())?;
     sync_tree(temporary.path())?;
-    if path.exists() {
-        fs::remove_dir_all(path).map_err(|e| Error::io("replace", path, e))?;
-    }
-    fs::rename(temporary.path(), path).map_err(|e| Error::io("rename into", path, e))?;
-    // The folder has its new name: there is nothing left for the guard to delete.
-    let _ = temporary.keep();
-    sync_folder(parent)?;
-    Ok(())
+    Ok(temporary)
 }
 
 /// Removes what killed writers left below `folder`: hidden names that end in `.tmp`. Only for who is
@@ -185,6 +215,20 @@ mod tests {
         assert!(!path.exists());
         folder(&path, |f| write(&f.join("a"), b"2")).unwrap();
         assert_eq!(fs::read(path.join("a")).unwrap(), b"2");
+    }
+
+    #[test]
+    fn a_folder_that_others_read_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        folder_once(&path, |f| {
+            // Another one is faster.
+            folder_once(&path, |f| write(&f.join("a"), b"first"))?;
+            write(&f.join("a"), b"second")
+        })
+        .unwrap();
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

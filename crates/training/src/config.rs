@@ -36,7 +36,8 @@ pub struct TrainConfig {
     /// forward passes for m² pairs. Groups with fewer winners or losers give smaller blocks.
     pub block: usize,
     /// Samples that go through the network together. Gradients are accumulated over a step; without
-    /// `two_pass` at least one whole block is in memory, whatever this says.
+    /// `two_pass` at least one whole block is in memory, whatever this says. On flex each core computes
+    /// a micro-batch of its own, so that all of a step may be in memory.
     pub micro_batch: usize,
     /// Strength of the pull towards the reference; see [`crate::ObjectiveConfig`].
     pub beta: f64,

@@ -40,6 +40,17 @@ impl Tally {
         }
     }
 
+    /// Counts what another tally has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.pairs += other.pairs;
+        self.preferred += other.preferred;
+        self.margin += other.margin;
+        for (side, more) in self.sides.iter_mut().zip(&other.sides) {
+            *side = (side.0 + more.0, side.1 + more.1, side.2 + more.2);
+        }
+    }
+
     /// Pairs counted.
     pub fn pairs(&self) -> f64 {
         self.pairs

@@ -15,6 +15,7 @@ mod error;
 pub mod log;
 pub mod objective;
 mod optimiser;
+mod parallel;
 pub mod parameters;
 pub mod pretrain;
 pub mod run;

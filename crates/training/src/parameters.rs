@@ -124,6 +124,17 @@ impl GradientSum {
         module.visit(&mut Adder { path: Vec::new(), gradients, sums: &mut self.sums });
     }
 
+    /// Adds another sum.
+    pub fn merge(&mut self, other: Self) {
+        for (path, gradient) in other.sums {
+            let sum = match self.sums.remove(&path) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.sums.insert(path, sum);
+        }
+    }
+
     /// Gradients by parameter path.
     pub fn by_path(&self) -> &Flat {
         &self.sums

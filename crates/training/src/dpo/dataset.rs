@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use dp2o_data::{Filter, Picture};
@@ -67,10 +67,10 @@ pub struct Dataset {
     candidates: PathBuf,
     data: PathBuf,
     view: View,
-    device: Device,
+    pub(crate) device: Device,
     budget: usize,
     used: usize,
-    loaded: HashMap<usize, Rc<GroupTensors>>,
+    loaded: HashMap<usize, Arc<GroupTensors>>,
 }
 
 impl Dataset {
@@ -122,11 +122,11 @@ impl Dataset {
     ///
     /// # Errors
     /// When its files are missing or damaged, or lack candidates that its pairs name.
-    pub fn load(&mut self, group: usize) -> Result<Rc<GroupTensors>> {
+    pub fn load(&mut self, group: usize) -> Result<Arc<GroupTensors>> {
         if let Some(found) = self.loaded.get(&group) {
-            return Ok(Rc::clone(found));
+            return Ok(Arc::clone(found));
         }
-        let tensors = Rc::new(self.read(group)?);
+        let tensors = Arc::new(self.read(group)?);
         let elements = |t: &Tensor<4>| t.shape().num_elements() * 4;
         let bytes = elements(&tensors.latents) + elements(&tensors.control);
         if self.used + bytes > self.budget {
@@ -134,7 +134,7 @@ impl Dataset {
             self.used = 0;
         }
         self.used += bytes;
-        self.loaded.insert(group, Rc::clone(&tensors));
+        self.loaded.insert(group, Arc::clone(&tensors));
         Ok(tensors)
     }
 

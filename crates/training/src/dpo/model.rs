@@ -113,9 +113,9 @@ pub(crate) fn select(all: Tensor<4>, rows: &[usize]) -> Tensor<4> {
 /// A denoiser of which one part is trained, seen as a function from samples to errors.
 ///
 /// Each sample's error must depend on that sample alone.
-pub trait ErrorModel {
+pub trait ErrorModel: Sync {
     /// The trained part: policy and reference are two values of it.
-    type Trained: Module;
+    type Trained: Module + Sync;
     /// What the frozen part computes before the trained part enters.
     type Shared: Clone;
 

@@ -14,6 +14,7 @@ use crate::dpo::dataset::{Dataset, GroupTensors};
 use crate::dpo::draws::{Draw, Draws};
 use crate::dpo::model::{Batch, ErrorModel, noise};
 use crate::dpo::step::{Chunks, Means, Run, Work};
+use crate::parallel::{each, own};
 use crate::parameters::values;
 use crate::{GradientSum, Result};
 
@@ -108,20 +109,53 @@ impl<'a, M: ErrorModel> Session<'a, M> {
 
     /// Loss, gradients and diagnostics of a step.
     pub fn step(&mut self, policy: &M::Trained, step: u64) -> Result<(GradientSum, Tally)> {
-        let (mut sum, mut tally) = (GradientSum::new(), Tally::default());
-        let mut chunks = Chunks::new(self.config.micro_batch);
+        let mut picked = Vec::new();
         for (position, placed) in self.stream.batch(step).into_iter().enumerate() {
             let id = &self.dataset.groups[placed.block.group].id;
-            let draw = self.draws.pick(id, step, position, self.config.batch);
-            let work = self.work(placed, &draw)?;
-            if let Some(chunk) = chunks.push(work) {
-                self.run(policy).gradients(&chunk, &mut sum, &mut tally);
-            }
+            picked.push((self.draws.pick(id, step, position, self.config.batch), placed));
         }
-        if let Some(chunk) = chunks.rest() {
-            self.run(policy).gradients(&chunk, &mut sum, &mut tally);
+        if self.config.cache != Cache::Off {
+            let draws = picked.iter().filter_map(|(draw, placed)| {
+                Some((placed.block.group, draw.clone(), draw.number?))
+            });
+            self.learn(draws.collect())?;
+        }
+        let (mut chunks, mut waiting) = (Vec::new(), Chunks::new(self.config.micro_batch));
+        for (draw, placed) in picked {
+            chunks.extend(waiting.push(self.work(placed, &draw)?));
+        }
+        chunks.extend(waiting.rest());
+        let parts = each(&chunks, &self.dataset.device, |chunk| {
+            let (mut sum, mut tally) = (GradientSum::new(), Tally::default());
+            self.run(&own(policy)).gradients(chunk, &mut sum, &mut tally);
+            (sum, tally)
+        });
+        let (mut sum, mut tally) = (GradientSum::new(), Tally::default());
+        for (part, counted) in parts {
+            sum.merge(part);
+            tally.merge(&counted);
         }
         Ok((sum, tally))
+    }
+
+    /// Computes those reference errors of groups at draws of their pools that are not known yet.
+    fn learn(&mut self, draws: Vec<(usize, Draw, u32)>) -> Result<()> {
+        let mut missing = BTreeMap::new();
+        for (group, draw, number) in draws {
+            let candidates = self.dataset.groups[group].candidates();
+            let tensors = self.dataset.load(group)?;
+            if self.errors.find(&tensors.name, number, &candidates)?.is_none() {
+                let batch = self.batch(&tensors, tensors.select(&candidates), &draw);
+                missing.insert((tensors.name.clone(), number), (candidates, batch));
+            }
+        }
+        let missing: Vec<_> = missing.into_iter().collect();
+        let device = &self.dataset.device;
+        let computed = each(&missing, device, |(_, (_, batch))| self.reference_errors(batch));
+        for (((name, number), (candidates, _)), errors) in missing.into_iter().zip(computed) {
+            self.errors.insert(&name, number, &candidates, &errors);
+        }
+        Ok(())
     }
 
     fn run<'b>(&'b self, policy: &'b M::Trained) -> Run<'b, M> {
@@ -134,9 +168,9 @@ impl<'a, M: ErrorModel> Session<'a, M> {
         let tensors = self.dataset.load(group)?;
         let reference = match draw.number {
             Some(number) if self.config.cache != Cache::Off => {
-                let known = self.known(group, &tensors, draw, number)?;
-                let members = placed.block.winners.iter().chain(&placed.block.losers);
-                Some(members.filter_map(|c| known.get(c).copied()).collect())
+                let members = [placed.block.winners.as_slice(), &placed.block.losers].concat();
+                let known = self.errors.find(&tensors.name, number, &members)?;
+                known.map(|known| members.iter().filter_map(|c| known.get(c).copied()).collect())
             }
             _ => None,
         };
@@ -149,24 +183,6 @@ impl<'a, M: ErrorModel> Session<'a, M> {
         Batch::sharing(latents, noise, draw.timestep, tensors.control.clone())
     }
 
-    /// Reference errors of a group's candidates at a draw of its pool, computed if need be.
-    fn known(
-        &mut self,
-        group: usize,
-        tensors: &GroupTensors,
-        draw: &Draw,
-        number: u32,
-    ) -> Result<BTreeMap<u32, f32>> {
-        let candidates = self.dataset.groups[group].candidates();
-        if let Some(known) = self.errors.find(&tensors.name, number, &candidates)? {
-            return Ok(known);
-        }
-        let computed =
-            self.reference_errors(&self.batch(tensors, tensors.select(&candidates), draw));
-        self.errors.insert(&tensors.name, number, &candidates, &computed);
-        Ok(candidates.into_iter().zip(computed).collect())
-    }
-
     /// Computes all reference errors of the training groups and lets the reference go.
     pub fn fill(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let training = self.split.training.clone();
@@ -174,13 +190,10 @@ impl<'a, M: ErrorModel> Session<'a, M> {
         let mut done = 0;
         for group in training {
             let id = self.dataset.groups[group].id.clone();
-            let tensors = self.dataset.load(group)?;
-            for number in 0..self.config.pool as u32 {
-                let draw = self.draws.pooled(&id, number);
-                self.known(group, &tensors, &draw, number)?;
-                done += 1;
-                progress(done, total);
-            }
+            let draws = (0..self.config.pool as u32).map(|n| (group, self.draws.pooled(&id, n), n));
+            self.learn(draws.collect())?;
+            done += self.config.pool as u64;
+            progress(done, total);
             self.errors.flush()?;
         }
         self.prepare_validation()?;
