@@ -110,13 +110,15 @@ def train(args, config, copy, every):
         noisy = scheduler.add_noise(x, noise, t)
         v = scheduler.config.prediction_type == "v_prediction"
         target = scheduler.get_velocity(x, noise, t) if v else noise
+        # dp2o's errors are those of the noise, whatever the network predicts.
+        scale = scheduler.alphas_cumprod[t] if v else 1.0
 
         def error(net):
             down, mid = net(noisy, t, context, controls, return_dict=False)
             found = unet(
                 noisy, t, context, down_block_additional_residuals=down, mid_block_additional_residual=mid
             ).sample
-            return (found - target).pow(2).mean((1, 2, 3))
+            return (found - target).pow(2).mean((1, 2, 3)) * scale
 
         with torch.no_grad():
             reference = error(frozen)
