@@ -94,11 +94,11 @@ impl Dists {
         self.hashes.each_ref().map(String::as_str)
     }
 
-    fn maps(&self, picture: &Picture) -> Vec<Map> {
+    /// Each computed when it is asked for.
+    fn maps(&self, picture: &Picture) -> impl Iterator<Item = Map> {
         let colours = picture_tensor(picture, &self.device);
         let features = standardised(picture, IMAGENET, &self.device);
-        let features = self.network.forward(features, l2_pool);
-        std::iter::once(colours).chain(features).map(Map::new).collect()
+        std::iter::once(colours).chain(self.network.maps(features, l2_pool)).map(Map::new)
     }
 }
 
@@ -128,13 +128,12 @@ impl FullReference for Dists {
 
     fn prepare(&self, reference: &Picture) -> Result<DistsReference> {
         let size = (reference.width, reference.height);
-        Ok(DistsReference { maps: self.maps(reference), size })
+        Ok(DistsReference { maps: self.maps(reference).collect(), size })
     }
 
     fn score(&self, picture: &Picture, reference: &DistsReference) -> Result<f64> {
         same_size(Self::NAME, (picture.width, picture.height), reference.size)?;
-        let maps = self.maps(picture);
-        let pairs = maps.iter().zip(&reference.maps).zip(&self.weights);
+        let pairs = self.maps(picture).zip(&reference.maps).zip(&self.weights);
         let losses = pairs.map(|((x, y), [alpha, beta])| {
             let [texture, structure] = x.similarities(y);
             ((-texture + 1.0) * alpha.clone() + (-structure + 1.0) * beta.clone()).sum()

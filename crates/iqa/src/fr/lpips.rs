@@ -73,9 +73,9 @@ impl Lpips {
         self.hashes.each_ref().map(String::as_str)
     }
 
-    fn maps(&self, picture: &Picture) -> Vec<Tensor<4>> {
+    fn maps(&self, picture: &Picture) -> impl Iterator<Item = Tensor<4>> {
         let x = standardised(picture, IMAGENET, &self.device);
-        unit_length(self.network.forward(x, |x| x, |x| halved(x, 3)))
+        self.network.maps(x, |x| x, |x| halved(x, 3)).map(unit_length)
     }
 }
 
@@ -100,9 +100,9 @@ impl LpipsVgg {
         self.hashes.each_ref().map(String::as_str)
     }
 
-    fn maps(&self, picture: &Picture) -> Vec<Tensor<4>> {
+    fn maps(&self, picture: &Picture) -> impl Iterator<Item = Tensor<4>> {
         let x = standardised(picture, IMAGENET, &self.device);
-        unit_length(self.network.forward(x, |x| halved(x, 2)))
+        self.network.maps(x, |x| halved(x, 2)).map(unit_length)
     }
 }
 
@@ -115,7 +115,7 @@ impl FullReference for Lpips {
     fn prepare(&self, reference: &Picture) -> Result<LpipsReference> {
         let size = (reference.width, reference.height);
         at_least(Self::NAME, size, SMALLEST_ALEX)?;
-        Ok(LpipsReference { maps: self.maps(reference), size })
+        Ok(LpipsReference { maps: self.maps(reference).collect(), size })
     }
 
     fn score(&self, picture: &Picture, reference: &LpipsReference) -> Result<f64> {
@@ -133,7 +133,7 @@ impl FullReference for LpipsVgg {
     fn prepare(&self, reference: &Picture) -> Result<LpipsReference> {
         let size = (reference.width, reference.height);
         at_least(Self::NAME, size, SMALLEST_VGG)?;
-        Ok(LpipsReference { maps: self.maps(reference), size })
+        Ok(LpipsReference { maps: self.maps(reference).collect(), size })
     }
 
     fn score(&self, picture: &Picture, reference: &LpipsReference) -> Result<f64> {

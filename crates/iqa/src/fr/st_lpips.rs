@@ -88,9 +88,9 @@ impl StLpips {
         &self.hash
     }
 
-    fn maps(&self, picture: &Picture) -> Vec<Tensor<4>> {
+    fn maps(&self, picture: &Picture) -> impl Iterator<Item = Tensor<4>> {
         let x = standardised(picture, IMAGENET, &self.device);
-        unit_length(self.network.forward(x, low_pass, |x| low_pass(largest(x, 3))))
+        self.network.maps(x, low_pass, |x| low_pass(largest(x, 3))).map(unit_length)
     }
 }
 
@@ -114,9 +114,9 @@ impl StLpipsVgg {
         &self.hash
     }
 
-    fn maps(&self, picture: &Picture) -> Vec<Tensor<4>> {
+    fn maps(&self, picture: &Picture) -> impl Iterator<Item = Tensor<4>> {
         let x = standardised(picture, IMAGENET, &self.device);
-        unit_length(self.network.forward(x, |x| low_pass(largest(x, 2))))
+        self.network.maps(x, |x| low_pass(largest(x, 2))).map(unit_length)
     }
 }
 
@@ -129,7 +129,7 @@ impl FullReference for StLpips {
     fn prepare(&self, reference: &Picture) -> Result<LpipsReference> {
         let size = (reference.width, reference.height);
         at_least(Self::NAME, size, SMALLEST_ALEX)?;
-        Ok(LpipsReference { maps: self.maps(reference), size })
+        Ok(LpipsReference { maps: self.maps(reference).collect(), size })
     }
 
     fn score(&self, picture: &Picture, reference: &LpipsReference) -> Result<f64> {
@@ -147,7 +147,7 @@ impl FullReference for StLpipsVgg {
     fn prepare(&self, reference: &Picture) -> Result<LpipsReference> {
         let size = (reference.width, reference.height);
         at_least(Self::NAME, size, SMALLEST_VGG)?;
-        Ok(LpipsReference { maps: self.maps(reference), size })
+        Ok(LpipsReference { maps: self.maps(reference).collect(), size })
     }
 
     fn score(&self, picture: &Picture, reference: &LpipsReference) -> Result<f64> {

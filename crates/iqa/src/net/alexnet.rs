@@ -47,29 +47,26 @@ impl AlexNet {
         Ok(Self { convs })
     }
 
-    /// The maps after the five rectifiers. `smooth` is applied between the first convolution and its
+    /// The maps after the five rectifiers, each computed when it is asked for. `smooth` is applied between the first convolution and its
     /// rectifier, `pool` before the second and third convolution.
     ///
     /// # Shapes
     /// - input: `[b, 3, h, w]`, standardised
     /// - output: five of `[b, channels[i], h_i, w_i]`
-    pub fn forward(
+    pub fn maps(
         &self,
         x: Tensor<4>,
         smooth: impl Fn(Tensor<4>) -> Tensor<4>,
         pool: impl Fn(Tensor<4>) -> Tensor<4>,
-    ) -> Vec<Tensor<4>> {
-        let mut maps = Vec::with_capacity(5);
-        let mut x = x;
-        for (i, conv) in self.convs.iter().enumerate() {
-            x = match i {
+    ) -> impl Iterator<Item = Tensor<4>> {
+        self.convs.iter().enumerate().scan(Some(x), move |last, (i, conv)| {
+            let x = last.take()?;
+            *last = Some(relu(match i {
                 0 => smooth(conv.forward(x)),
                 1 | 2 => conv.forward(pool(x)),
                 _ => conv.forward(x),
-            };
-            x = relu(x);
-            maps.push(x.clone());
-        }
-        maps
+            }));
+            last.clone()
+        })
     }
 }

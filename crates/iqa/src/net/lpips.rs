@@ -29,8 +29,12 @@ impl Heads {
 
     /// The weighed squares of what differs, summed over channels, averaged over pixels, and summed
     /// over maps: `[1]`. Maps are of unit length.
-    pub fn distance(&self, maps: Vec<Tensor<4>>, reference: &[Tensor<4>]) -> Tensor<1> {
-        let pairs = maps.into_iter().zip(reference).zip(&self.0);
+    pub fn distance(
+        &self,
+        maps: impl Iterator<Item = Tensor<4>>,
+        reference: &[Tensor<4>],
+    ) -> Tensor<1> {
+        let pairs = maps.zip(reference).zip(&self.0);
         let distances = pairs.map(|((x, y), head)| {
             let squares = (x - y.clone()).square() * head.clone(); // [1, c, h, w]
             squares.sum_dim(1).mean_dim(3).mean()
@@ -39,11 +43,8 @@ impl Heads {
     }
 }
 
-/// Divides each pixel of each map by its length over channels.
-pub(crate) fn unit_length(maps: Vec<Tensor<4>>) -> Vec<Tensor<4>> {
-    let unit = |x: Tensor<4>| {
-        let length = x.clone().square().sum_dim(1).sqrt(); // [b, 1, h, w]
-        x / (length + 1e-10)
-    };
-    maps.into_iter().map(unit).collect()
+/// Divides each pixel of a map by its length over channels.
+pub(crate) fn unit_length(x: Tensor<4>) -> Tensor<4> {
+    let length = x.clone().square().sum_dim(1).sqrt(); // [b, 1, h, w]
+    x / (length + 1e-10)
 }

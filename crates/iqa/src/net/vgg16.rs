@@ -56,18 +56,22 @@ impl Vgg16 {
         Ok(Self { stages })
     }
 
-    /// The maps at the end of each stage: relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3. `pool` is
-    /// what halves a map between two stages.
+    /// The maps at the end of each stage, each computed when it is asked for: relu1_2, relu2_2, relu3_3,
+    /// relu4_3 and relu5_3. `pool` is what halves a map between two stages.
     ///
     /// # Shapes
     /// - input: `[b, 3, h, w]`, standardised
     /// - output: five of `[b, CHANNELS[i], h_i, w_i]`
-    pub fn forward(&self, x: Tensor<4>, pool: impl Fn(Tensor<4>) -> Tensor<4>) -> Vec<Tensor<4>> {
-        let mut maps: Vec<Tensor<4>> = Vec::with_capacity(5);
-        for convs in &self.stages {
-            let x = maps.last().map_or_else(|| x.clone(), |map| pool(map.clone()));
-            maps.push(convs.iter().fold(x, |x, conv| relu(conv.forward(x))));
-        }
-        maps
+    pub fn maps(
+        &self,
+        x: Tensor<4>,
+        pool: impl Fn(Tensor<4>) -> Tensor<4>,
+    ) -> impl Iterator<Item = Tensor<4>> {
+        self.stages.iter().enumerate().scan(Some(x), move |last, (stage, convs)| {
+            let x = last.take()?;
+            let x = if stage == 0 { x } else { pool(x) };
+            *last = Some(convs.iter().fold(x, |x, conv| relu(conv.forward(x))));
+            last.clone()
+        })
     }
 }
