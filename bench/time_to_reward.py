@@ -3,17 +3,17 @@
 
     pip install -r bench/requirements.txt matplotlib pyarrow
     dp2o run PHOTOS --out RUN --set train.snapshot_every=10 --set evaluate.curve_seeds=4
-    python bench/time_to_reward.py RUN --work DIR [--plot docs/images/time-to-reward.svg]
+    python bench/time_to_reward.py RUN [RUN2] --work DIR [--plot docs/images/time-to-reward.svg]
 
 PyTorch trains on the run's candidates, pairs and weights with its settings (learning rate, warm-up, clipping, β, as
 many images a step), as a Diffusion-DPO script does: independent pairs, each with a timestep and a noise of its own,
 the reference network evaluated in every step, no caches. Its ControlNets are kept after the same steps, put into a
 copy of the run in DIR, and judged by `dp2o evaluate` with the same seeds as dp2o's own. DIR is reused when the
-command is given again.
+command is given again. RUN2 may be a copy of RUN, trained and evaluated anew on another device.
 
 Wall-clock is, for dp2o, that of its whole `train` stage, with loading and saving, spread evenly over its steps; for
-PyTorch that of its training loop alone. The reward compared is the smaller one of the two curves' largest; the time
-to it is interpolated between snapshots.
+PyTorch that of its training loop alone. The reward compared is the smallest one of the curves' largest; the time to it
+is interpolated between snapshots.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("run", type=Path, help="folder of a finished run")
+    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run; PyTorch trains on the first's pairs")
     p.add_argument("--work", type=Path, required=True, help="folder for PyTorch's training")
     p.add_argument("--dp2o", default=str(HERE.parent / "target/release/dp2o"), help="the binary")
     p.add_argument("--model", default=str(HERE.parent / "models/tiny-sd2"), help="what the run started from")
@@ -94,7 +94,7 @@ def train(args, config, copy, every):
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=options["learning_rate"], weight_decay=options["weight_decay"]
     )
-    groups = Groups(args.run, config["generate"].get("scale", 4))
+    groups = Groups(args.runs[0], config["generate"].get("scale", 4))
     random = np.random.default_rng(args.seed)
     count = options["batch"] * options["block"]
     order, seconds = [], {}
@@ -182,8 +182,8 @@ def plot(path, curves, reward):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for (name, (seconds, rewards)), colour in zip(curves.items(), ("#c2410c", "#475569")):
-        axes.plot(seconds, rewards, marker="o", markersize=3, label=name, color=colour)
+    for name, (seconds, rewards) in curves.items():
+        axes.plot(seconds, rewards, marker="o", markersize=3, label=name)
     axes.axhline(reward, color="#94a3b8", linewidth=0.8, linestyle="--")
     axes.set(xlabel="seconds of training", ylabel="held-out reward")
     axes.spines[["top", "right"]].set_visible(False)
@@ -194,37 +194,37 @@ def plot(path, curves, reward):
 
 def main():
     args = parse()
-    config = tomllib.loads((args.run / "config.toml").read_text())
+    run, curves = args.runs[0], {}
+    config = tomllib.loads((run / "config.toml").read_text())
     every, steps = config["train"]["snapshot_every"], config["train"]["steps"]
     if not every or not config["evaluate"].get("curve_seeds"):
-        sys.exit(f"`{args.run}` kept no curve; run it with train.snapshot_every and evaluate.curve_seeds above 0")
+        sys.exit(f"`{run}` kept no curve; run it with train.snapshot_every and evaluate.curve_seeds above 0")
+    for path in args.runs:
+        record, ours = json.loads((path / "run.json").read_text()), curve(path)
+        whole = record["stages"]["train"]["elapsed_seconds"]
+        curves[f"dp2o ({record['device']})"] = ([whole * step / steps for step in ours], list(ours.values()))
+
     copy, times = args.work / "run", args.work / "seconds.json"
     if not times.exists():
         shutil.rmtree(copy, ignore_errors=True)
         args.work.mkdir(parents=True, exist_ok=True)
-        prepare(args.run, copy)
+        prepare(run, copy)
         times.write_text(json.dumps(train(args, config, copy, every)))
     subprocess.run([args.dp2o, "evaluate", "--out", copy, "--device", args.device], check=True)
+    kept, theirs = {0: 0.0} | {int(step): s for step, s in json.loads(times.read_text()).items()}, curve(copy)
+    curves["PyTorch"] = ([kept[step] for step in theirs], list(theirs.values()))
 
-    record = json.loads((args.run / "run.json").read_text())
-    whole = record["stages"]["train"]["elapsed_seconds"]
-    ours, theirs = curve(args.run), curve(copy)
-    kept = {0: 0.0} | {int(step): s for step, s in json.loads(times.read_text()).items()}
-    curves = {
-        f"dp2o ({record['device']})": ([whole * s / steps for s in ours], list(ours.values())),
-        "PyTorch": ([kept[s] for s in theirs], list(theirs.values())),
-    }
     reward = min(max(rewards) for _, rewards in curves.values())
-    reached = [time_to(reward, *c) for c in curves.values()]
+    reached = {name: time_to(reward, *points) for name, points in curves.items()}
     for name, (seconds, rewards) in curves.items():
         print(name + ": " + ", ".join(f"{r:.4f} at {s:.0f} s" for s, r in zip(seconds, rewards)))
-    print(f"to a reward of {reward:.4f}: dp2o {reached[0]:.1f} s, PyTorch {reached[1]:.1f} s, "
-          f"PyTorch / dp2o {reached[1] / reached[0]:.2f}")
+    print(f"to a reward of {reward:.4f}:")
+    for name, seconds in reached.items():
+        print(f"{name}: {seconds:.1f} s, PyTorch's {reached['PyTorch'] / seconds:.2f} times")
     if args.plot:
         plot(args.plot, curves, reward)
     if args.save:
-        figures = {"reward": reward, "seconds": reached, "ratio": reached[1] / reached[0], "curves": curves}
-        args.save.write_text(json.dumps(figures, indent=1) + "\n")
+        args.save.write_text(json.dumps({"reward": reward, "seconds": reached, "curves": curves}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
