@@ -95,8 +95,8 @@ pub fn stage(run: &mut Run, device: &Device) -> Result<Ended> {
         }
         if done.alarm {
             tracing::warn!(
-                "the winners' own error is rising: the model moves away from both; \
-                 try a smaller train.learning_rate, train.sft=250 or train.loser_scale=0.5"
+                "the winners' own error has risen: the model moves away from both. If its samples are \
+                 not better, try a smaller train.learning_rate, train.sft=250 or train.loser_scale=0.5"
             );
         }
         if done.skipped > 0 {
