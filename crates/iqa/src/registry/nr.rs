@@ -229,6 +229,7 @@ pub(super) static ENTRIES: [Entry; 15] = [
         weights: Some("DIR of TianheWu/VisualQuality-R1-7B"),
         variants: &["HASH"],
         cost: Cost::network(3700.0, 8290.0, 50, 1000),
+        differences: "an answer without a rating from 1 to 5 is an error that quotes it",
         citation: "Wu, Zou, Liang, Zhang and Ma (2025), VisualQuality-R1: reasoning-induced image quality assessment via reinforcement learning to rank",
         ..alone::<VqR1>("the rating that a language model gives after reasoning in words", |o| {
             let metric = VqR1::load(
