@@ -40,7 +40,7 @@ def main():
         if not target.exists():
             picture = np.asarray(Image.open(path).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
             extractor = net.create_extractor()
-            extractor.input("data", ncnn.Mat(np.ascontiguousarray(picture)))
+            extractor.input("data", ncnn.Mat(np.ascontiguousarray(picture)).clone())  # without it, of freed memory
             result = np.array(extractor.extract("output")[1]).clip(0, 1) * 255
             part = target.with_suffix(".part")
             Image.fromarray(result.round().astype(np.uint8).transpose(1, 2, 0)).save(part, "PNG")
