@@ -38,9 +38,10 @@ def main():
     for done, path in enumerate(paths, 1):
         target = args.out / path.name
         if not target.exists():
-            picture = np.asarray(Image.open(path).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+            picture = np.asarray(Image.open(path).convert("RGB"), np.float32).transpose(2, 0, 1)
+            picture = np.ascontiguousarray(picture / 255)  # ncnn.Mat borrows its memory
             extractor = net.create_extractor()
-            extractor.input("data", ncnn.Mat(np.ascontiguousarray(picture)).clone())  # without it, of freed memory
+            extractor.input("data", ncnn.Mat(picture))
             result = np.array(extractor.extract("output")[1]).clip(0, 1) * 255
             part = target.with_suffix(".part")
             Image.fromarray(result.round().astype(np.uint8).transpose(1, 2, 0)).save(part, "PNG")
