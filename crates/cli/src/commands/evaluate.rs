@@ -20,7 +20,7 @@ use super::generate::{Task, crops, decisive, groups, sample};
 use super::{StageArgs, score};
 use crate::config::Config;
 use crate::device;
-use crate::stage::{Ended, Run};
+use crate::stage::{Ended, Run, sha256};
 
 /// Compares the tuned model with its reference on the held-out pictures, with the same seeds.
 ///
@@ -72,7 +72,7 @@ pub struct Test {
 }
 
 /// A folder of another method's pictures: `NAME=DIR`.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct Method {
     /// What it is called.
     pub name: String,
@@ -132,9 +132,17 @@ pub fn sampling(config: &Config) -> GenerateConfig {
     GenerateConfig { candidates: config.evaluate.seeds, ..config.generate.clone() }
 }
 
-/// What decides the stage's result.
+/// What decides the stage's result, the given pictures included.
 pub fn settings(config: &Config, test: Option<&Test>, methods: &[Method]) -> Result<Value> {
-    let test = test.map(|test| (&test.name, &test.lr, &test.hr));
+    let pair = |test: &Test| -> Result<_> {
+        Ok((test.name.clone(), contents(&test.lr)?, contents(&test.hr)?))
+    };
+    let test = test.map(pair).transpose()?;
+    let of = |method: &Method| -> Result<_> {
+        let pictures = contents(&method.folder);
+        Ok((method.name.clone(), pictures.with_context(|| format!("method `{}`", method.name))?))
+    };
+    let methods = methods.iter().map(of).collect::<Result<Vec<_>>>()?;
     Ok(serde_json::to_value((
         &config.evaluate,
         decisive(&sampling(config)),
@@ -143,6 +151,17 @@ pub fn settings(config: &Config, test: Option<&Test>, methods: &[Method]) -> Res
         test,
         methods,
     ))?)
+}
+
+/// One hash of a folder's pictures, names and bytes.
+fn contents(folder: &Path) -> Result<String> {
+    let mut all = String::new();
+    for path in dp2o_data::pictures(&[folder.to_path_buf()])? {
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        all += &format!("{name} {}\n", sha256(&bytes));
+    }
+    Ok(sha256(all.as_bytes()))
 }
 
 /// The stage, on the held-out crops or on a test's pairs.
@@ -346,6 +365,18 @@ pub fn note_elapsed(run: &Run) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_pictures_under_the_same_name_are_other_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let methods = [Method { name: "gan".into(), folder: folder.path().into() }];
+        let of = |bytes: &[u8]| {
+            std::fs::write(folder.path().join("a.png"), bytes).unwrap();
+            settings(&Config::default(), None, &methods).unwrap()
+        };
+        assert_eq!(of(b"one"), of(b"one"));
+        assert_ne!(of(b"one"), of(b"two"));
+    }
 
     #[test]
     fn a_methods_pictures_are_found_by_name() {
