@@ -367,15 +367,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_pictures_under_the_same_name_are_other_settings() {
-        let folder = tempfile::tempdir().unwrap();
+    fn other_pictures_under_the_same_name_are_other_settings() -> Result<()> {
+        let folder = tempfile::tempdir()?;
         let methods = [Method { name: "gan".into(), folder: folder.path().into() }];
         let of = |bytes: &[u8]| {
-            std::fs::write(folder.path().join("a.png"), bytes).unwrap();
-            settings(&Config::default(), None, &methods).unwrap()
+            std::fs::write(folder.path().join("a.png"), bytes)?;
+            settings(&Config::default(), None, &methods)
         };
-        assert_eq!(of(b"one"), of(b"one"));
-        assert_ne!(of(b"one"), of(b"two"));
+        assert_eq!(of(b"one")?, of(b"one")?);
+        assert_ne!(of(b"one")?, of(b"two")?);
+        Ok(())
     }
 
     #[test]
