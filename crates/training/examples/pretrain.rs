@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Path::new(photographs),
         Path::new(out),
         &config,
+        None,
         &device,
         dp2o_nn::DType::F16,
         &mut show,

@@ -58,6 +58,13 @@ out_channels = [4, 4, 4]
 [controlnet.run]
 steps = 4
 checkpoint_every = 2
+[joint]
+crop = 48
+batch = 2
+degraded_share = 0.5
+[joint.run]
+steps = 4
+checkpoint_every = 2
 "#;
 
 fn recipe() -> PretrainConfig {
@@ -97,13 +104,13 @@ fn a_model_comes_out_and_an_interrupted_run_gives_the_same_files() {
                 assert!(p.scalars["loss"].is_finite());
             };
             let config = recipe();
-            pretrain::pretrain(photos.path(), out, &config, &device, DType::F16, &mut show).unwrap()
+            pretrain::pretrain(photos.path(), out, &config, None, &device, DType::F16, &mut show).unwrap()
         }))
     };
     let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let model = run(straight.path(), "").unwrap();
     assert!(model.vae.config.scaling_factor.is_finite());
-    for stage in ["autoencoder", "denoiser", "controlnet"] {
+    for stage in ["autoencoder", "denoiser", "controlnet", "joint"] {
         assert!(run(broken.path(), stage).is_err());
         let log = broken.path().join(stage).join("log.jsonl");
         assert_eq!(dp2o_training::log::read(&log).unwrap().len(), 3);
@@ -129,6 +136,39 @@ fn a_model_comes_out_and_an_interrupted_run_gives_the_same_files() {
 }
 
 #[test]
+fn the_last_stage_alone_begins_at_a_given_model() {
+    let photos = tempfile::tempdir().unwrap();
+    photographs(photos.path());
+    let device = Device::flex();
+    let (first, other, out) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |out: &Path, from: Option<&Path>, config: &PretrainConfig| {
+        pretrain::pretrain(photos.path(), out, config, from, &device, DType::F32, &mut |_| {})
+    };
+    let mut short = recipe();
+    short.joint.run.steps = 0;
+    run(first.path(), None, &short).unwrap();
+    assert!(!first.path().join("joint").exists());
+    let from = first.path().join("model");
+    run(out.path(), Some(&from), &recipe()).unwrap();
+    assert!(!out.path().join("autoencoder").exists());
+    let weights = |folder: &Path, part: &str| {
+        std::fs::read(folder.join(part).join("diffusion_pytorch_model.safetensors")).unwrap()
+    };
+    let to = out.path().join("model");
+    assert!(weights(&to, "vae") == weights(&from, "vae"));
+    for trained in ["unet", "controlnet"] {
+        assert!(weights(&to, trained) != weights(&from, trained), "{trained} has not moved");
+    }
+
+    // Its checkpoints belong to the model that it began at.
+    short.seed = 4;
+    run(other.path(), None, &short).unwrap();
+    let refused = run(out.path(), Some(&other.path().join("model")), &recipe()).unwrap_err();
+    assert!(refused.to_string().contains("checkpoint"), "{refused}");
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused() {
     let unknown = toml::from_str::<PretrainConfig>("[denoiser]\nlayers = 2").unwrap_err();
     assert!(unknown.to_string().contains("layers"));
@@ -142,7 +182,7 @@ fn settings_that_cannot_work_are_refused() {
     let out = tempfile::tempdir().unwrap();
     let device = Device::flex();
     let failed =
-        pretrain::pretrain(photos.path(), out.path(), &config, &device, DType::F16, &mut |_| {});
+        pretrain::pretrain(photos.path(), out.path(), &config, None, &device, DType::F16, &mut |_| {});
     assert!(failed.unwrap_err().to_string().contains("photo-9"));
 }
 

@@ -10,12 +10,12 @@ use dp2o_training::pretrain::{PretrainConfig, pretrain};
 use dp2o_training::run::Progress;
 
 use crate::config::ConfigArgs;
-use crate::{device, progress};
+use crate::{device, model, progress};
 
 /// Trains a small model from scratch on a folder of photographs and leaves it in `OUT/model`.
 ///
-/// Three stages (autoencoder, denoiser, ControlNet), each of which goes on where it stopped when
-/// the same command is given again. The recipe of the embedded model is
+/// Four stages (autoencoder, denoiser, ControlNet, and the last two together), each of which goes on
+/// where it stopped when the same command is given again. The recipe of the embedded model is
 /// `configs/tiny-sd2-pretrain.toml`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -27,6 +27,10 @@ pub struct Args {
     /// Folder for checkpoints, logs and the model
     #[arg(long, value_name = "DIR", default_value = "dp2o-pretrain")]
     out: PathBuf,
+    /// Runs the last stage alone, beginning at this model: `tiny-sd2` (embedded) or a folder in the
+    /// diffusers layout
+    #[arg(long, value_name = "MODEL")]
+    from: Option<String>,
     /// Type of the model's weights on disk: f32, f16 or bf16
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     dtype: String,
@@ -47,6 +51,10 @@ impl Args {
             other => bail!("`--dtype {other}` is not known; choose f32, f16 or bf16"),
         };
         let device = device::open(&self.device)?;
+        let from = match &self.from {
+            Some(name) => Some(model::folder(name, &model::cache()?)?),
+            None => None,
+        };
         let folder = RunFolder::new(&self.out);
         let _lock = folder.lock()?;
         atomic::sweep(&self.out, &|_| false)?;
@@ -58,7 +66,8 @@ impl Args {
             let loss = p.scalars.get("loss").copied().unwrap_or(f64::NAN);
             bar.set_message(format!("loss {loss:.4}"));
         };
-        pretrain(&self.photographs, &self.out, &config, &device, dtype, &mut show)?;
+        let from = from.as_deref();
+        pretrain(&self.photographs, &self.out, &config, from, &device, dtype, &mut show)?;
         bar.finish_and_clear();
         tracing::info!("pretrain: model in {}", self.out.join("model").display());
         Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! Batches that depend on (seed, stage, step, index) alone.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use dp2o_data::{DegradationConfig, Filter, Picture};
 use dp2o_schema::seed::Key;
@@ -17,6 +19,8 @@ pub struct Batches<'a> {
     scale: usize,
     side: usize,
     size: usize,
+    /// Those of the batch that this draws.
+    samples: Range<usize>,
     device: Device,
 }
 
@@ -44,7 +48,25 @@ impl<'a> Batches<'a> {
         size: usize,
         device: &Device,
     ) -> Self {
-        Self { photographs, degradation, key, scale, side, size, device: device.clone() }
+        let (samples, device) = (0..size, device.clone());
+        Self { photographs, degradation, key, scale, side, size, samples, device }
+    }
+
+    /// The batch in parts of at most `size` samples, which are drawn as they are in the whole.
+    pub fn parts(&self, size: usize) -> Vec<Self> {
+        let starts = self.samples.clone().step_by(size);
+        let range = |start| start..self.samples.end.min(start + size);
+        starts.map(|start| Self { samples: range(start), ..self.clone() }).collect()
+    }
+
+    /// Share of the batch that this draws.
+    pub fn share(&self) -> f64 {
+        self.samples.len() as f64 / self.size as f64
+    }
+
+    /// Where tensors are made.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     fn sample(&self, step: u64, index: usize) -> Key {
@@ -54,13 +76,13 @@ impl<'a> Batches<'a> {
     /// Crops of a step, in `[0, 1]`.
     pub fn crops(&self, step: u64) -> Vec<Picture> {
         let crop = |i| self.photographs.crop(&self.sample(step, i), self.side);
-        (0..self.size).into_par_iter().map(crop).collect()
+        self.samples.clone().into_par_iter().map(crop).collect()
     }
 
     /// The same crops degraded to LR and enlarged again (bicubic), in `[0, 1]`.
     pub fn degraded(&self, step: u64, crops: &[Picture]) -> Vec<Picture> {
         let degrade = |(i, hr): (usize, &Picture)| {
-            let key = self.sample(step, i);
+            let key = self.sample(step, self.samples.start + i);
             let lr = self.degradation.draw(self.scale as u32, &key).apply(hr);
             lr.resize(self.side, self.side, Filter::BicubicPil).clamped()
         };
@@ -78,15 +100,15 @@ impl<'a> Batches<'a> {
     pub fn normals(&self, step: u64, what: &str, latent: [usize; 3]) -> Tensor<4> {
         let [c, h, w] = latent;
         let draw = |i| self.sample(step, i).with(what).normals(c * h * w);
-        let values: Vec<f32> = (0..self.size).into_par_iter().flat_map(draw).collect();
-        Tensor::from_data(TensorData::new(values, [self.size, c, h, w]), &self.device)
+        let values: Vec<f32> = self.samples.clone().into_par_iter().flat_map(draw).collect();
+        Tensor::from_data(TensorData::new(values, [self.samples.len(), c, h, w]), &self.device)
     }
 
     /// Timesteps below `train`, prompts and noises of a step.
     pub fn draws(&self, step: u64, latent: [usize; 3], train: usize, share: f64) -> Draws {
-        let mut timesteps = Vec::with_capacity(self.size);
-        let mut degraded = Vec::with_capacity(self.size);
-        for i in 0..self.size {
+        let mut timesteps = Vec::with_capacity(self.samples.len());
+        let mut degraded = Vec::with_capacity(self.samples.len());
+        for i in self.samples.clone() {
             let mut rng = self.sample(step, i).with("timestep").rng();
             // One timestep in each of `size` equal parts of the schedule: uniform, evenly spread.
             let place = (i as f64 + rng.random::<f64>()) / self.size as f64;

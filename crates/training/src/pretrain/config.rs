@@ -28,6 +28,8 @@ pub struct PretrainConfig {
     pub denoiser: DenoiserConfig,
     /// Third stage.
     pub controlnet: ControlnetConfig,
+    /// Last stage; left out when it has no steps.
+    pub joint: JointConfig,
 }
 
 /// Which photographs are used, and how.
@@ -160,6 +162,30 @@ impl Default for ControlnetConfig {
     }
 }
 
+/// Denoiser, prompts and ControlNet trained together: all of a small denoiser learns to restore,
+/// where a large one is left frozen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JointConfig {
+    /// Side of the crops, pixels.
+    pub crop: usize,
+    /// Crops in a step.
+    pub batch: usize,
+    /// Share of the batch whose target is the degraded crop, with the negative prompt.
+    pub degraded_share: f64,
+    /// γ of the min-SNR weighting; 0 weighs all timesteps alike.
+    pub snr_gamma: f64,
+    /// Length and optimiser.
+    pub run: LoopConfig,
+}
+
+impl Default for JointConfig {
+    fn default() -> Self {
+        let run = LoopConfig { steps: 0, ..LoopConfig::default() };
+        Self { crop: 64, batch: 16, degraded_share: 0.1, snr_gamma: 0.0, run }
+    }
+}
+
 impl PretrainConfig {
     /// The autoencoder's typed configuration.
     ///
@@ -198,6 +224,7 @@ impl PretrainConfig {
             ("autoencoder", self.autoencoder.crop, self.autoencoder.batch),
             ("denoiser", self.denoiser.crop, self.denoiser.batch),
             ("controlnet", self.controlnet.crop, self.controlnet.batch),
+            ("joint", self.joint.crop, self.joint.batch),
         ];
         let multiple = 4 * self.photographs.scale.max(1);
         for (stage, crop, batch) in stages {

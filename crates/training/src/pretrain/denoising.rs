@@ -1,4 +1,4 @@
-//! Second and third stage: the denoiser with its prompts, and the ControlNet on it.
+//! The stages that predict noise: the denoiser with its prompts, the ControlNet on it, and both together.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use dp2o_diffusion::{Prediction, Schedule};
 use dp2o_models::sd2::{AutoencoderKl, ControlNet, Prompt, Unet};
 
 use super::batch::Draws;
-use super::{Batches, ControlnetConfig, DenoiserConfig};
-use crate::Result;
+use super::{Batches, ControlnetConfig, DenoiserConfig, JointConfig};
+use crate::parallel::{each, own};
 use crate::parameters::{GradientSum, values};
 use crate::run::Outcome;
 
@@ -33,7 +33,17 @@ impl Prompted {
     }
 }
 
-/// What both stages are trained with.
+/// What the last stage trains.
+#[derive(Module, Debug)]
+pub struct Joint {
+    /// The denoiser with its prompts.
+    pub prompted: Prompted,
+    /// Its guide.
+    pub controlnet: ControlNet,
+}
+
+/// What these stages are trained with.
+#[derive(Clone, Copy)]
 pub(super) struct Frozen<'a> {
     pub vae: &'a AutoencoderKl,
     pub schedule: &'a Schedule,
@@ -111,17 +121,21 @@ impl Frozen<'_> {
     }
 }
 
+/// Samples that share a graph. Fixed, so that rounding does not depend on the machine.
+const TOGETHER: usize = 2;
+
 /// One step of the denoiser.
 pub(super) fn denoiser_step(
     model: &Prompted,
     frozen: &Frozen<'_>,
     config: &DenoiserConfig,
     step: u64,
-) -> Result<Outcome> {
-    let noisy = frozen.noisy(step, config.degraded_share, config.snr_gamma, false);
-    let context = model.context(&noisy.draws.degraded);
-    let prediction = model.unet.forward(noisy.x.clone(), noisy.t.clone(), context, None);
-    Ok(outcome(model, prediction, noisy))
+) -> Outcome {
+    frozen.step(model, |model, part| {
+        let noisy = part.noisy(step, config.degraded_share, config.snr_gamma, false);
+        let context = model.context(&noisy.draws.degraded);
+        (model.unet.forward(noisy.x.clone(), noisy.t.clone(), context, None), noisy)
+    })
 }
 
 /// One step of the ControlNet; `frozen_model` is off the autodiff device.
@@ -131,40 +145,86 @@ pub(super) fn controlnet_step(
     frozen: &Frozen<'_>,
     config: &ControlnetConfig,
     step: u64,
-) -> Result<Outcome> {
-    let noisy = frozen.noisy(step, config.degraded_share, config.snr_gamma, true);
-    let context = frozen_model.context(&noisy.draws.degraded);
-    let (x, t) = (noisy.x.clone(), noisy.t.clone());
-    let encoded = frozen_model.unet.encode(x.clone(), t.clone(), context.clone());
-    let residuals = controlnet.forward(x, t, context.clone(), noisy.control.clone(), 1.0);
-    let prediction = frozen_model.unet.decode(&encoded, Some(&residuals), context);
-    Ok(outcome(controlnet, prediction, noisy))
+) -> Outcome {
+    frozen.step(controlnet, |controlnet, part| {
+        let noisy = part.noisy(step, config.degraded_share, config.snr_gamma, true);
+        (guided(frozen_model, controlnet, &noisy), noisy)
+    })
 }
 
-/// Weighted mean square error; the log also gets the errors of early, middle and late timesteps.
-fn outcome<M: Module>(module: &M, prediction: Tensor<4>, noisy: Noisy) -> Outcome {
+/// One step of denoiser, prompts and ControlNet.
+pub(super) fn joint_step(
+    model: &Joint,
+    frozen: &Frozen<'_>,
+    config: &JointConfig,
+    step: u64,
+) -> Outcome {
+    frozen.step(model, |model, part| {
+        let noisy = part.noisy(step, config.degraded_share, config.snr_gamma, true);
+        (guided(&model.prompted, &model.controlnet, &noisy), noisy)
+    })
+}
+
+/// The prediction with the control picture, `[b, c, h, w]`.
+fn guided(model: &Prompted, controlnet: &ControlNet, noisy: &Noisy) -> Tensor<4> {
+    let context = model.context(&noisy.draws.degraded);
+    let (x, t) = (noisy.x.clone(), noisy.t.clone());
+    let encoded = model.unet.encode(x.clone(), t.clone(), context.clone());
+    let residuals = controlnet.forward(x, t, context.clone(), noisy.control.clone(), 1.0);
+    model.unet.decode(&encoded, Some(&residuals), context)
+}
+
+/// What a part of the batch adds to a step.
+struct Part {
+    /// Its share of the loss.
+    loss: f64,
+    gradients: GradientSum,
+    /// Timestep, as a share of all, and mean square error of each sample.
+    errors: Vec<(f64, f64)>,
+}
+
+impl Frozen<'_> {
+    /// Weighted mean square error of what `predict` finds, part by part of the batch; the log also
+    /// gets the errors of early, middle and late timesteps.
+    fn step<M: Module + Sync>(
+        &self,
+        model: &M,
+        predict: impl Fn(&M, &Frozen<'_>) -> (Tensor<4>, Noisy) + Sync,
+    ) -> Outcome {
+        let parts = each(&self.batches.parts(TOGETHER), self.batches.device(), |batches| {
+            let model = own(model);
+            let (prediction, noisy) = predict(&model, &Frozen { batches, ..*self });
+            part(&model, prediction, noisy, batches.share())
+        });
+        let (mut loss, mut gradients, mut errors) = (0.0, GradientSum::new(), Vec::new());
+        for part in parts {
+            loss += part.loss;
+            gradients.merge(part.gradients);
+            errors.extend(part.errors);
+        }
+        let mut scalars = BTreeMap::new();
+        for (name, low, high) in
+            [("mse_low_t", 0.0, 0.33), ("mse_mid_t", 0.33, 0.67), ("mse_high_t", 0.67, 1.1)]
+        {
+            let of = |&(t, e): &(f64, f64)| (low..high).contains(&t).then_some(e);
+            let chosen: Vec<f64> = errors.iter().filter_map(of).collect();
+            if !chosen.is_empty() {
+                scalars.insert(name.into(), chosen.iter().sum::<f64>() / chosen.len() as f64);
+            }
+        }
+        Outcome { loss, gradients, scalars }
+    }
+}
+
+fn part<M: Module>(model: &M, prediction: Tensor<4>, noisy: Noisy, share: f64) -> Part {
     let [b, ..] = prediction.dims();
     let square = (prediction - noisy.target).square();
     let each = values(square.clone().inner().reshape([b as i32, -1]).mean_dim(1));
-    let loss = (square * noisy.weight).mean();
+    let loss = (square * noisy.weight).mean() * share;
     let mut gradients = GradientSum::new();
-    gradients.add(module, &loss.backward());
-    let mut scalars = BTreeMap::new();
-    let train = noisy.train as f64;
-    for (name, low, high) in
-        [("mse_low_t", 0.0, 0.33), ("mse_mid_t", 0.33, 0.67), ("mse_high_t", 0.67, 1.1)]
-    {
-        let chosen: Vec<f64> = noisy
-            .draws
-            .timesteps
-            .iter()
-            .zip(&each)
-            .filter(|(t, _)| (low..high).contains(&(**t as f64 / train)))
-            .map(|(_, e)| f64::from(*e))
-            .collect();
-        if !chosen.is_empty() {
-            scalars.insert(name.into(), chosen.iter().sum::<f64>() / chosen.len() as f64);
-        }
-    }
-    Outcome { loss: f64::from(values(loss)[0]), gradients, scalars }
+    gradients.add(model, &loss.backward());
+    let place = |t: &usize| *t as f64 / noisy.train as f64;
+    let times = noisy.draws.timesteps.iter().map(place);
+    let errors = times.zip(each.into_iter().map(f64::from)).collect();
+    Part { loss: f64::from(values(loss)[0]), gradients, errors }
 }

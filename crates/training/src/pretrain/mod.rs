@@ -1,8 +1,8 @@
 //! A small model from scratch: photographs in, a diffusers folder out.
 //!
 //! ```text
-//! photographs ─▶ autoencoder ─▶ denoiser + prompts ─▶ ControlNet ─▶ OUT/model
-//!                  L1, KL          clean | degraded      enlarged LR
+//! photographs ─▶ autoencoder ─▶ denoiser + prompts ─▶ ControlNet ─▶ all but the autoencoder ─▶ OUT/model
+//!                  L1, KL          clean | degraded      enlarged LR      together
 //! ```
 //!
 //! Each stage is a [`crate::run::run`] in its own folder of `OUT`, so the same command continues
@@ -27,16 +27,20 @@ use serde::{Deserialize, Serialize};
 pub use autoencoder::{chroma_loss, divergence, gradient_loss};
 pub use batch::{Batches, Draws};
 pub use config::{
-    AutoencoderConfig, ControlnetConfig, DenoiserConfig, PhotographsConfig, PretrainConfig,
+    AutoencoderConfig, ControlnetConfig, DenoiserConfig, JointConfig, PhotographsConfig,
+    PretrainConfig,
 };
-pub use denoising::Prompted;
+pub use denoising::{Joint, Prompted};
 pub use photographs::{Photographs, Record};
 
+use crate::parameters;
 use crate::run::{self, LoopConfig, Progress};
 use crate::{Result, State};
 use denoising::Frozen;
 
 /// Runs all stages on the photographs of a folder and leaves the model in `out/model`.
+///
+/// With a model to begin `from` only the last stage is run, on its autoencoder and scheduler.
 ///
 /// `device` is a plain one; autodiff is added here.
 ///
@@ -46,24 +50,30 @@ pub fn pretrain(
     photographs: &Path,
     out: &Path,
     config: &PretrainConfig,
+    from: Option<&Path>,
     device: &Device,
     dtype: DType,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Sd2> {
     config.check()?;
-    let largest = config.autoencoder.crop.max(config.denoiser.crop).max(config.controlnet.crop);
+    let crops = [config.autoencoder.crop, config.denoiser.crop, config.controlnet.crop];
+    let largest = crops.into_iter().fold(config.joint.crop, usize::max);
     let (photographs, records) = Photographs::load(photographs, &config.photographs, largest)?;
     atomic::write_json(&out.join("photographs.json"), &records)?;
     let stages = Stages { photographs: &photographs, out, config, device };
-    let vae = stages.autoencoder(progress)?;
-    let prompted = stages.denoiser(&vae, progress)?;
-    let controlnet = stages.controlnet(&vae, &prompted, progress)?;
-    let model = Sd2 {
-        vae,
-        unet: prompted.unet,
-        controlnet,
-        schedule: config.scheduler()?,
-        prompt: prompted.prompt,
+    let first = match from {
+        Some(folder) => Sd2::load(folder, device)?,
+        None => {
+            let vae = stages.autoencoder(progress)?;
+            let prompted = stages.denoiser(&vae, progress)?;
+            let controlnet = stages.controlnet(&vae, &prompted, progress)?;
+            let Prompted { unet, prompt } = prompted;
+            Sd2 { vae, unet, controlnet, schedule: config.scheduler()?, prompt }
+        }
+    };
+    let model = match config.joint.run.steps {
+        0 => first,
+        _ => stages.joint(first, progress)?,
     };
     model.save(&out.join("model"), dtype)?;
     Ok(model)
@@ -142,7 +152,7 @@ impl Stages<'_> {
         let prompted = Prompted { unet, prompt };
         let batches = self.batches("denoiser", config.crop, config.batch);
         let frozen = Frozen { vae, schedule: &schedule, batches: &batches };
-        let mut step = |m: &Prompted, step| denoising::denoiser_step(m, &frozen, config, step);
+        let mut step = |m: &Prompted, step| Ok(denoising::denoiser_step(m, &frozen, config, step));
         let settings = DenoiserConfig { run: without_length(&config.run), ..config.clone() };
         let settings = (settings, &self.config.scheduler, vae.config.scaling_factor.to_bits());
         let state =
@@ -164,13 +174,37 @@ impl Stages<'_> {
         let batches = self.batches("controlnet", config.crop, config.batch);
         let frozen = Frozen { vae, schedule: &schedule, batches: &batches };
         let mut step =
-            |m: &ControlNet, step| denoising::controlnet_step(m, prompted, &frozen, config, step);
+            |m: &ControlNet, step| Ok(denoising::controlnet_step(m, prompted, &frozen, config, step));
         let settings = ControlnetConfig { run: without_length(&config.run), ..config.clone() };
         let settings = (settings, &self.config.scheduler, vae.config.scaling_factor.to_bits());
         let state =
             self.train("controlnet", &settings, &config.run, controlnet, &mut step, progress)?;
         Ok(state.averaged().valid())
     }
+
+    fn joint(&self, first: Sd2, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Sd2> {
+        let config = &self.config.joint;
+        let Sd2 { vae, unet, controlnet, schedule, prompt } = first;
+        let noise = Schedule::new(&schedule)?;
+        let prompted = Prompted { unet, prompt };
+        let first = Joint { prompted, controlnet };
+        let settings = JointConfig { run: without_length(&config.run), ..config.clone() };
+        let settings = (settings, &schedule, vae.config.scaling_factor.to_bits(), sum(&first));
+        let batches = self.batches("joint", config.crop, config.batch);
+        let frozen = Frozen { vae: &vae, schedule: &noise, batches: &batches };
+        let mut step = |m: &Joint, step| Ok(denoising::joint_step(m, &frozen, config, step));
+        let state =
+            self.train("joint", &settings, &config.run, first.train(), &mut step, progress)?;
+        let Joint { prompted, controlnet } = state.averaged().valid();
+        Ok(Sd2 { vae, unet: prompted.unet, controlnet, schedule, prompt: prompted.prompt })
+    }
+}
+
+/// A number that other weights hardly share: a checkpoint belongs to the model that it began from.
+fn sum(module: &impl Module) -> String {
+    let values = parameters::read(module).into_values().flat_map(parameters::values);
+    let key = values.fold(Key::new(0), |key, value| key.with(value.to_bits()));
+    format!("{:016x}", key.number())
 }
 
 /// A run may be made longer or shorter and still be the same run.
