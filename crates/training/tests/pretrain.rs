@@ -104,7 +104,8 @@ fn a_model_comes_out_and_an_interrupted_run_gives_the_same_files() {
                 assert!(p.scalars["loss"].is_finite());
             };
             let config = recipe();
-            pretrain::pretrain(photos.path(), out, &config, None, &device, DType::F16, &mut show).unwrap()
+            pretrain::pretrain(photos.path(), out, &config, None, &device, DType::F16, &mut show)
+                .unwrap()
         }))
     };
     let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -181,8 +182,15 @@ fn settings_that_cannot_work_are_refused() {
     config.photographs.held_out = vec!["photo-9".into()];
     let out = tempfile::tempdir().unwrap();
     let device = Device::flex();
-    let failed =
-        pretrain::pretrain(photos.path(), out.path(), &config, None, &device, DType::F16, &mut |_| {});
+    let failed = pretrain::pretrain(
+        photos.path(),
+        out.path(),
+        &config,
+        None,
+        &device,
+        DType::F16,
+        &mut |_| {},
+    );
     assert!(failed.unwrap_err().to_string().contains("photo-9"));
 }
 

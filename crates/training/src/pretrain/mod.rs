@@ -173,8 +173,9 @@ impl Stages<'_> {
         let controlnet = controlnet.train();
         let batches = self.batches("controlnet", config.crop, config.batch);
         let frozen = Frozen { vae, schedule: &schedule, batches: &batches };
-        let mut step =
-            |m: &ControlNet, step| Ok(denoising::controlnet_step(m, prompted, &frozen, config, step));
+        let mut step = |m: &ControlNet, step| {
+            Ok(denoising::controlnet_step(m, prompted, &frozen, config, step))
+        };
         let settings = ControlnetConfig { run: without_length(&config.run), ..config.clone() };
         let settings = (settings, &self.config.scheduler, vae.config.scaling_factor.to_bits());
         let state =
