@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""How far metrics rank a group's candidates alike: rank correlations within groups, averaged over groups.
+"""How far metrics rank a group's candidates alike: rank correlations within groups, averaged over groups. Before
+them each metric's mean, and its deviation within groups.
 
     dp2o score --groups --reference RUN/data/hr RUN/candidates --metrics ms-ssim,niqe,… --save scores.csv
     python scripts/agreement.py scores.csv
@@ -29,17 +30,25 @@ def correlation(a, b):
     return float((a * b).sum() / length) if length > 0 else 0.0
 
 
+def spread(groups, metric, sign):
+    """Mean ± deviation within groups."""
+    values = [np.array(list(group[metric].values())) for group in groups.values()]
+    within = np.mean([v.std(ddof=1) for v in values if len(v) > 1])
+    return f"{sign * np.mean([v.mean() for v in values]):.3f} ± {within:.3f}"
+
+
 def main():
-    groups = defaultdict(lambda: defaultdict(dict))
+    groups, signs = defaultdict(lambda: defaultdict(dict)), {}
     with open(sys.argv[1], newline="") as file:
         for row in csv.DictReader(file):
             if row["value"]:
                 sign = -1 if row["direction"] == "lower-is-better" else 1
-                path = Path(row["image"])
+                path, signs[row["metric"]] = Path(row["image"]), sign
                 groups[path.parent.name][row["metric"]][path.name] = sign * float(row["value"])
     metrics = sorted({metric for group in groups.values() for metric in group})
     rng = np.random.default_rng(0)
     print(f"{len(groups)} groups\n| | " + " | ".join(metrics) + " |\n|---" + "|---" * len(metrics) + "|")
+    print("| mean | " + " | ".join(spread(groups, metric, signs[metric]) for metric in metrics) + " |")
     for row in metrics:
         cells = []
         for column in metrics:
